@@ -25,7 +25,8 @@ from datasets.exceptions import DatasetGenerationError
 from reasonknee_datasets import __version__
 from reasonknee_datasets.errors import CacheError, ReasonKneeError, RepositoryError, check_type
 from reasonknee_datasets.feature import VolumeFeature
-from reasonknee_datasets.manifest import Manifest, Shard, VolumeRecord
+from reasonknee_datasets.manifest import Shard, VolumeRecord
+from reasonknee_datasets.safe_paths import is_url, join
 from reasonknee_datasets.schema import CONFIGS, mask_path, parse_id
 from reasonknee_datasets.sources import (
     EARLIER,
@@ -43,7 +44,6 @@ from reasonknee_datasets.sources import (
     find_place,
     find_repository,
     find_volumes,
-    join,
     keep_credentials,
     name_setting,
     pair_schema,
@@ -53,7 +53,6 @@ from reasonknee_datasets.sources import (
     resolve_revision,
     select,
     trying_credentials,
-    warn_withdrawn,
 )
 from reasonknee_datasets.volumes.reference import ExpectedFile, write_reference
 
@@ -61,6 +60,7 @@ _ABOUT = (
     "3DReasonKnee: knee MRI volumes and, for each, diagnostic questions with a 3D box, the clinicians' reasoning steps "
     "and MOAKS severity grades. Boxes are anatomical regions, not lesions. Not for clinical use."
 )
+_VOLUME_TYPE = VolumeFeature()
 _SYNTHETIC = "SYNTHETIC: drawn by the phantom of reasonknee_datasets; no patient, no finding and no grade is real. "
 
 
@@ -133,16 +133,20 @@ class ReasonKnee(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets 
         self._pairs = None if pairs is None else check_visits(pairs, config_name)
         root = find_place(data_dir)
         with trying_credentials(root, storage_options, token), _writing_cache(cache_dir):  # where a phantom is kept
-            root = None if root is None else resolve_revision(root, revision)
+            if root is not None and is_url(root):
+                root = resolve_revision(root, revision)
             repository = find_repository(root, cache_dir=cache_dir, setting=name_setting(data_dir))
         volumes = find_volumes(volumes_dir, repository.root)
         keep_credentials(volumes, storage_options, token)
         if revision is not None:
             check_revision(repository.manifest, repository.root, revision)
-        check_mixture(repository.manifest, repository.root, volumes)
-        warn_withdrawn(repository.manifest)
+        if volumes != repository.root:
+            check_mixture(repository.manifest, repository.root, volumes)
         # Not the manifest itself: a streaming dataset takes its builder along into every worker.
         self._root, self._synthetic = repository.root, repository.manifest.synthetic
+        self._volumes_dir, self._volumes, self._masks = volumes, repository.manifest.volumes, repository.manifest.masks
+        # Prepared with --volumes none, the sizes are those of the images, which the user may have packed since.
+        self._are_placed = (repository.manifest.source.get("options") or {}).get("volumes") != "none"
         if config_name == "volumes" and columns is None and repository.manifest.masks:
             selection = selection.with_mask()
         self._selection = selection
@@ -153,9 +157,11 @@ class ReasonKnee(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets 
             wanted = {part.name for each in _listed(split) for part in parse_split(each, splits)}
             splits = tuple(name for name in splits if name in wanted)
         self._shards = {name: repository.manifest.shards(config_name, name) for name in splits}
-        self._references = {VOLUME: _write_references(repository.manifest, volumes)}
-        if MASK in selection.columns:
-            self._references[MASK] = _write_mask_references(repository.manifest, repository.root)
+        if MASK in selection.columns and not self._masks:
+            raise RepositoryError(
+                f"{repository.root} was prepared without masks and has no column 'mask'. Prepare the release again "
+                "with `reasonknee prepare --masks`, or leave out masks=True and the column."
+            )
         kwargs["dataset_name"] = NAME
         # The base class would keep credentials in itself, in this module and in every pickle: it gets none.
         with _writing_cache(cache_dir):
@@ -267,15 +273,30 @@ class ReasonKnee(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets 
                 continue
             paths = table[VOLUME_PATH].combine_chunks().dictionary_encode()
             listed = paths.dictionary.to_pylist()
-            unknown = [path for path in listed if path not in self._references[VOLUME]]
+            unknown = [path for path in listed if path not in self._volumes]
             if unknown:
                 raise RepositoryError(
                     f"The manifest does not list the volume_path {unknown[0]!r} of a shard: they are from different "
                     "repositories. Copy the repository whole, or prepare it again."
                 )
-            references = [self._references[column].get(path) for path in listed]
+            references = [self._refer(column, path) for path in listed]
             table = table.append_column(column, pa.array(references, pa.string()).take(paths.indices))
         return table.select(list(selection.columns))
+
+    def _refer(self, column: str, path: str) -> str | None:
+        """Write the reference of a volume, or of the mask on its grid; None where a volume has no mask.
+
+        It has the grid, size and index hash that the file must have.
+        """
+        volume = self._volumes[path]
+        if column == VOLUME:
+            expected = _expected(volume) if self._are_placed else None
+            return write_reference(join(self._volumes_dir, path), volume.geometry, expected)
+        mask = self._masks.get(mask_path(path))
+        if mask is None:
+            return None
+        place = join(self._root, mask_path(path))
+        return write_reference(place, volume.geometry or mask.geometry, _expected(mask))
 
     def _read(self, split: Any, in_memory: bool) -> datasets.Dataset:
         """Return one split, slice or sum; ``datasets`` itself refuses one without rows."""
@@ -320,32 +341,6 @@ def _map_splits(function: Callable[[Any], Any], split: Any) -> Any:
     return [function(one) for one in split] if isinstance(split, list | tuple) else function(split)
 
 
-def _write_references(manifest: Manifest, volumes: str) -> dict[str, str]:
-    """Write the reference of every volume by its path, with the grid, size and index hash that its file must have."""
-    # Prepared with --volumes none, the sizes are those of the images, which the user may have packed since.
-    are_placed = (manifest.source.get("options") or {}).get("volumes") != "none"
-    return {
-        path: write_reference(join(volumes, path), record.geometry, _expected(record) if are_placed else None)
-        for path, record in manifest.volumes.items()
-    }
-
-
-def _write_mask_references(manifest: Manifest, root: str) -> dict[str, str]:
-    """Write the reference of every mask by the path of its volume, on whose grid it is; not every volume has one."""
-    if not manifest.masks:
-        raise RepositoryError(
-            f"{root} was prepared without masks and has no column 'mask'. Prepare the release again "
-            "with `reasonknee prepare --masks`, or leave out masks=True and the column."
-        )
-    references = {}
-    for path, volume in manifest.volumes.items():
-        mask = manifest.masks.get(mask_path(path))
-        if mask is not None:
-            place = join(root, mask_path(path))
-            references[path] = write_reference(place, volume.geometry or mask.geometry, _expected(mask))
-    return references
-
-
 def _expected(record: VolumeRecord) -> ExpectedFile | None:
     return None if record.bytes is None else ExpectedFile(record.bytes, record.index_sha256)
 
@@ -353,7 +348,7 @@ def _expected(record: VolumeRecord) -> ExpectedFile | None:
 def _volume_features(selection: Selection) -> datasets.Features:
     """Return the features of a selection's rows, volumes and masks typed."""
     features = datasets.Features.from_arrow_schema(selection.schema)
-    features.update({name: VolumeFeature() for name in LAZY if name in features})
+    features.update({name: _VOLUME_TYPE for name in LAZY if name in features})
     return features
 
 
@@ -364,10 +359,10 @@ def _with_volumes(loaded: Any) -> Any:
     if isinstance(loaded, list):
         return [_with_volumes(dataset) for dataset in loaded]
     for name in LAZY:
-        loaded = loaded.cast_column(name, VolumeFeature()) if name in loaded.column_names else loaded
+        loaded = loaded.cast_column(name, _VOLUME_TYPE) if name in loaded.column_names else loaded
     for side in (EARLIER, LATER):
         if side in loaded.column_names:
-            lazy = {name: VolumeFeature() for name in LAZY if name in loaded.features[side]}
+            lazy = {name: _VOLUME_TYPE for name in LAZY if name in loaded.features[side]}
             loaded = loaded.cast_column(side, {**loaded.features[side], **lazy}) if lazy else loaded
     return loaded
 

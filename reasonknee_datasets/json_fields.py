@@ -1,4 +1,4 @@
-"""Untrusted JSON: parsed within bounds, and read field by field with one named error for a wrong field.
+"""Untrusted JSON: parsed within bounds, and compared with the shape that it must have.
 
 Manifests and priors come from folders and servers of other people. Nothing that they hold may end in a raw
 RecursionError, OverflowError, UnicodeDecodeError or TypeError, and no wrong type may travel on.
@@ -9,11 +9,9 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
-
-from reasonknee_datasets.errors import ReasonKneeError
+from typing import Any, TypeAlias
 
 MOST = 2**53
 """Above any size, count or grade; below, every reader of JSON agrees on a whole number."""
@@ -22,7 +20,65 @@ _DEEPEST = 12
 _SHA256 = re.compile("[0-9a-f]{64}")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
-T = TypeVar("T")
+
+@dataclass(frozen=True, slots=True)
+class FieldKind:
+    """One value: what it must be, in words, and the check of it."""
+
+    wanted: str
+    accepts: Callable[[Any], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class ListOf:
+    """A list with items of one shape, of a given length where one is named."""
+
+    items: Shape
+    length: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MapOf:
+    """An object with any keys, or keys of one kind, and values of one shape."""
+
+    values: Shape
+    keys: FieldKind | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Maybe:
+    """A field that may be null or absent."""
+
+    shape: Shape
+
+
+Shape: TypeAlias = "FieldKind | ListOf | MapOf | Maybe | Mapping[str, Shape]"
+"""Form of a value; a mapping is an object with these fields, and any others, which are not checked."""
+
+
+def whole(most: int = MOST) -> FieldKind:
+    """Return the kind of whole numbers from 0 to `most`."""
+    return FieldKind(f"a whole number from 0 to {most}", lambda value: type(value) is int and 0 <= value <= most)
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return type(value) in (int, float) and math.isfinite(value)
+    except OverflowError:  # a whole number of more than 308 digits
+        return False
+
+
+ANY = FieldKind("a value", lambda value: True)
+WHOLE = whole()
+NUMBER = FieldKind("a finite number", _is_finite)
+FLAG = FieldKind("true or false", lambda value: isinstance(value, bool))
+SHA256 = FieldKind(
+    "a SHA-256 in 64 hexadecimal digits", lambda value: isinstance(value, str) and bool(_SHA256.fullmatch(value))
+)
+# Text may be shown in a terminal.
+TEXT = FieldKind(
+    "text without control characters", lambda value: isinstance(value, str) and _CONTROL.search(value) is None
+)
 
 
 def parse_json(data: bytes) -> Any:
@@ -34,115 +90,74 @@ def parse_json(data: bytes) -> Any:
         If it is none, or nested deeper; also where Python raises RecursionError or UnicodeDecodeError.
     """
     try:
-        text = data.decode("utf-8-sig")
-        tree = json.loads(text, parse_constant=_refuse_constant)
+        tree = json.loads(data.decode("utf-8-sig"), parse_constant=_refuse_constant)
+        if _depth(tree) <= _DEEPEST:
+            return tree
+        problem = "it is nested too deeply"
     except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-    if _depth(tree) > _DEEPEST:
-        raise ValueError("it is nested too deeply")
-    return tree
+        problem = "it is nested too deeply"
+    except ValueError as error:
+        problem = str(error)[:200]
+    raise ValueError(f"it is not readable JSON: {problem}")
 
 
-@dataclass(frozen=True, slots=True)
-class Fields:
-    """A JSON object with checked access to its fields.
+def check_shape(value: Any, shape: Shape, place: str = "") -> None:
+    """Compare a parsed value with the shape that it must have.
 
     Parameters
     ----------
-    tree : object
+    value : object
         Value that `parse_json` returned, or a part of it.
-    place : str
-        Where the object is, for messages: ``"manifest"``, ``"volumes/x of the manifest"``.
-    fail : callable
-        Makes the error from its message.
+    shape : Shape
+        What it must be.
+    place : str, optional
+        Names of the fields that lead to it, for messages, as in ``"volumes/x/shape"``.
+
+    Raises
+    ------
+    ValueError
+        With the first field that is absent or of another type or size.
+
+    Examples
+    --------
+    >>> check_shape({"rows": 3, "names": ["a"]}, {"rows": WHOLE, "names": ListOf(TEXT)})
+    >>> check_shape({"rows": -1}, {"rows": WHOLE})
+    Traceback (most recent call last):
+        ...
+    ValueError: its field 'rows' must be a whole number from 0 to 9007199254740992, not -1
     """
+    if isinstance(shape, Maybe):
+        if value is not None:
+            check_shape(value, shape.shape, place)
+    elif isinstance(shape, FieldKind):
+        if not shape.accepts(value):
+            raise _wrong(place, shape.wanted, value)
+    elif isinstance(shape, ListOf):
+        if not isinstance(value, list) or shape.length not in (None, len(value)):
+            raise _wrong(place, "a list" if shape.length is None else f"a list of {shape.length}", value)
+        for number, item in enumerate(value):
+            check_shape(item, shape.items, f"{place}/{number}")
+    elif not isinstance(value, dict):
+        raise _wrong(place, "an object", value)
+    elif isinstance(shape, MapOf):
+        for key, item in value.items():
+            if shape.keys is not None and not shape.keys.accepts(key):
+                raise ValueError(f"a key of {_named(place)} must be {shape.keys.wanted}, not {_short(key)}")
+            check_shape(item, shape.values, f"{place}/{key}")
+    else:
+        for key, inner in shape.items():
+            if key in value:
+                check_shape(value[key], inner, f"{place}/{key}")
+            elif not isinstance(inner, Maybe):
+                raise ValueError(f"{_named(place)} has no field {key!r}")
 
-    tree: Any
-    place: str
-    fail: Callable[[str], ReasonKneeError]
 
-    def __post_init__(self) -> None:
-        if not isinstance(self.tree, dict):
-            raise self._wrong("", "an object", self.tree)
+def _wrong(place: str, wanted: str, value: object) -> ValueError:
+    return ValueError(f"{_named(place)} must be {wanted}, not {_short(value)}")
 
-    def text(self, key: Any) -> str:
-        """Return a string without control characters: it may be shown in a terminal."""
-        value = self._get(key)
-        if not isinstance(value, str) or _CONTROL.search(value):
-            raise self._wrong(key, "text without control characters", value)
-        return value
 
-    def flag(self, key: str) -> bool:
-        """Return true or false."""
-        value = self._get(key)
-        if not isinstance(value, bool):
-            raise self._wrong(key, "true or false", value)
-        return value
-
-    def whole(self, key: Any, most: int = MOST) -> int:
-        """Return a whole number from 0 to `most`."""
-        value = self._get(key)
-        if type(value) is not int or not 0 <= value <= most:
-            raise self._wrong(key, f"a whole number from 0 to {most}", value)
-        return value
-
-    def number(self, key: Any) -> float:
-        """Return a finite number."""
-        value = self._get(key)
-        if type(value) not in (int, float) or not math.isfinite(_to_float(value)):
-            raise self._wrong(key, "a finite number", value)
-        return float(value)
-
-    def sha256(self, key: Any) -> str:
-        """Return a SHA-256 in lower-case hexadecimal."""
-        value = self._get(key)
-        if not isinstance(value, str) or not _SHA256.fullmatch(value):
-            raise self._wrong(key, "a SHA-256 in 64 hexadecimal digits", value)
-        return value
-
-    def items(self, key: Any, length: int | None = None) -> list[Any]:
-        """Return a list, of a given length where one is named."""
-        value = self._get(key)
-        if not isinstance(value, list) or (length is not None and len(value) != length):
-            raise self._wrong(key, "a list" if length is None else f"a list of {length}", value)
-        return value
-
-    def inside(self, key: Any) -> Fields:
-        """Return the object under a key."""
-        return Fields(self._get(key), f"{_short(key)} of the {self.place}", self.fail)
-
-    def each(self) -> Iterator[tuple[str, Fields]]:
-        """Iterate over the objects under all keys."""
-        for key in self.tree:
-            yield key, self.inside(key)
-
-    def optional(self, key: str, take: Callable[[str], T]) -> T | None:
-        """Take a field that may be null or absent."""
-        return None if self.tree.get(key) is None else take(key)
-
-    def mapping(self, key: str, take: Callable[[Fields, str], T]) -> dict[str, T]:
-        """Take an object with fields of one type, as ``mapping("counts", Fields.whole)``."""
-        inner = self.inside(key)
-        return {name: take(inner, name) for name in inner.tree}
-
-    def texts(self, key: str) -> list[str]:
-        """Return a list of strings without control characters."""
-        values = Fields(dict(enumerate(self.items(key))), f"{key} of the {self.place}", self.fail)
-        return [values.text(place) for place in values.tree]
-
-    def numbers(self, key: Any, length: int) -> tuple[float, ...]:
-        """Return a list of finite numbers."""
-        values = Fields(dict(enumerate(self.items(key, length))), f"{key} of the {self.place}", self.fail)
-        return tuple(values.number(place) for place in values.tree)
-
-    def _get(self, key: Any) -> Any:
-        if key not in self.tree:
-            raise self.fail(f"The {self.place} has no field {key!r}")
-        return self.tree[key]
-
-    def _wrong(self, key: object, wanted: str, value: object) -> ReasonKneeError:
-        name = f"field {key!r} of the " if key != "" else ""
-        return self.fail(f"The {name}{self.place} must be {wanted}, not {_short(value)}")
+def _named(place: str) -> str:
+    return f"its field {ascii(place.strip('/'))[:200]}" if place else "it"
 
 
 def _short(value: object) -> str:
@@ -153,13 +168,6 @@ def _short(value: object) -> str:
         return f"a number of {value.bit_length()} bits"
     text = ascii(value[:100] if isinstance(value, str) else value)
     return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _to_float(value: float) -> float:
-    try:
-        return float(value)
-    except OverflowError:  # a whole number of more than 308 digits
-        return math.inf
 
 
 def _refuse_constant(name: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
@@ -14,15 +15,18 @@ from typing import Any, Literal, overload
 import datasets
 import datasets.load
 import datasets.packaged_modules
+from huggingface_hub import HfFileSystem
 
 from reasonknee_datasets import __version__
 from reasonknee_datasets.builder import ReasonKnee
 from reasonknee_datasets.errors import CacheError, ReasonKneeError, RepositoryError, check_type, nearest
 from reasonknee_datasets.manifest import MANIFEST
-from reasonknee_datasets.plain_paths import is_url
+from reasonknee_datasets.safe_paths import is_url
 from reasonknee_datasets.schema import OFFICIAL
 from reasonknee_datasets.sources import NAME, find_place
+from reasonknee_datasets.volumes.filesystems import store_errors
 
+_HEAD = 1000  # bytes of a manifest in which its name is
 # Further arguments of datasets.load_dataset that have a meaning here.
 _OPTIONS = ("cache_dir", "download_mode", "verification_mode", "keep_in_memory", "num_proc")
 _OWN = (
@@ -95,12 +99,14 @@ def load_dataset(
 ) -> Any:
     """Load 3DReasonKnee, with the volume of each row as a lazy nibabel image.
 
-    Any other ``path`` goes to ``datasets.load_dataset`` untouched.
+    Any other ``path`` goes to ``datasets.load_dataset`` untouched. That function also reads a prepared repository, but
+    its rows have no column ``volume``.
 
     Parameters
     ----------
     path : str or path, optional
-        ``"3dreasonknee"``, in upper or lower case, or a prepared repository, which is then `data_dir`: a folder or URL.
+        ``"3dreasonknee"``, in upper or lower case, or a prepared repository, which is then `data_dir`: a folder, a URL,
+        or ``"owner/name"`` on the Hub.
     name : str, optional
         ``"quintuples"``, the default, one row a question; ``"volumes"``, one row a volume; ``"balanced"``, the official
         balanced selection as ids with their multiplicity; ``"preview"``, one picture a volume, where there are
@@ -199,7 +205,7 @@ def load_dataset(
     path = os.fspath(path)
     if not path:
         raise RepositoryError(f"The first argument is empty. Write {NAME!r}, or the folder or URL of a repository.")
-    if (place := _find_repository(path)) is not None:
+    if (place := _find_repository(path, token, revision)) is not None:
         if data_dir is not None:
             raise RepositoryError(f"Both the first argument, {path!r}, and data_dir name a repository. Name it once.")
         data_dir = place
@@ -261,19 +267,40 @@ def load_dataset(
     return builder.as_dataset(split=split, in_memory=in_memory)
 
 
-def _find_repository(path: str) -> str | None:
-    """Return the place that the first argument names if it is a URL or the folder of a repository."""
+def _find_repository(path: str, token: bool | str | None, revision: str | None) -> str | None:
+    """Return the place that the first argument names if it is a URL, or a repository in a folder or on the Hub."""
     if path == NAME:
         return None
     if is_url(path):
         return path
     folder = Path(path).expanduser()
     if (folder / MANIFEST).is_file():
-        with (folder / MANIFEST).open("rb") as file:  # another program's folders may hold a file of this name
-            if f'"{NAME}"'.encode() in file.read(1000):
+        with (folder / MANIFEST).open("rb") as file:
+            if _is_manifest(file.read(_HEAD)):
                 return path
     is_path = path.startswith((".", "/", "~")) or os.path.lexists(folder)
+    if not is_path and re.fullmatch(r"[\w.-]+/[\w.-]+", path) and path.lower() != OFFICIAL.lower():
+        return _find_on_hub(path, token, revision)
     return path if is_path and folder.name.lower() == NAME else None
+
+
+def _find_on_hub(name: str, token: bool | str | None, revision: str | None) -> str | None:
+    """Return the URL of a dataset on the Hub if it is a prepared repository; None also where the Hub does not answer.
+
+    It costs one request for any other dataset.
+    """
+    url = f"hf://datasets/{name}"
+    try:
+        hub = HfFileSystem(token=token, skip_instance_cache=True)  # a cached one would keep the token
+        found = hub.cat_file(f"{url}/{MANIFEST}", revision=revision, end=_HEAD)
+    except store_errors():  # `datasets` raises its own error
+        return None
+    return url if _is_manifest(found) else None
+
+
+def _is_manifest(head: bytes) -> bool:
+    """Check the first bytes of a file: other programs write files of the same name."""
+    return f'"{NAME}"'.encode() in head
 
 
 def find_example(data_dir: str | os.PathLike[str], row_id: str, **kwargs: Any) -> dict[str, Any]:

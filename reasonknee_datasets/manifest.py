@@ -10,20 +10,18 @@ import hashlib
 import json
 import os
 import re
-import shlex
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
-from reasonknee_datasets.errors import RepositoryError, RepositoryNotFoundError, os_remedy
-from reasonknee_datasets.json_fields import Fields, parse_json
-from reasonknee_datasets.plain_paths import is_url, join, stays_inside
+from reasonknee_datasets.errors import ReasonKneeError, RepositoryError, RepositoryNotFoundError
+from reasonknee_datasets.json_fields import WHOLE, check_shape, parse_json
+from reasonknee_datasets.manifest_shape import FILE, MADE_OF, MANIFEST_SHAPE, SHARD, VOLUME
+from reasonknee_datasets.read_errors import PREPARE_COMMAND, read_error, refuse_official
+from reasonknee_datasets.safe_paths import is_url, join
 from reasonknee_datasets.schema import CONFIGS, SPLITS
-from reasonknee_datasets.volumes.credentials import redact, redact_text, shows_secret
-from reasonknee_datasets.volumes.filesystems import open_filesystem, read_file, store_errors
-from reasonknee_datasets.volumes.limits import file_limit
+from reasonknee_datasets.volumes.credentials import redact
+from reasonknee_datasets.volumes.filesystems import read_file
 from reasonknee_datasets.volumes.reference import Geometry
 
 MANIFEST = "manifest.json"
@@ -35,26 +33,10 @@ FOLDERS: Mapping[str, str] = {"quintuples": "data", "volumes": "index", "balance
 """Where a prepared repository keeps each config's Parquet."""
 
 
-def manifest_limit() -> int:
-    """Return the most bytes that a manifest may have: a twentieth of the limit of files, which is 100 MB by default."""
-    return file_limit() // 20
-
-
-_COMMAND = "reasonknee prepare --release RELEASE --out FOLDER"
-_COPY_AGAIN = f"Copy the repository again, or prepare it again: {_COMMAND}."
-# Entries of an official release that a prepared repository never has.
-_OFFICIAL = (
-    "data/split_files/all_studies.csv",
-    "split_files/all_studies.csv",
-    "data/generate_data/train.json",
-    "generate_data/train.json",
-    "data/split_files",
-    "data/generate_data",
-)
-
+MOST_BYTES = 100_000_000
+"""Of a manifest: twenty times those of the official release, with 7,970 volumes."""
+_COPY_AGAIN = f"Copy the repository again, or prepare it again: {PREPARE_COMMAND}."
 _CHECKSUM = re.compile(rb',\n"checksum": "([0-9a-f]{64})"\n}\n')
-_HEAD = ("format", "name", "synthetic", "source", "versions", "box_convention", "report", "labels")
-_KEYS = frozenset({*_HEAD, "configs", "volumes", "masks", "files"})
 FOOTER_END = 8
 """Bytes at the end of a Parquet file: the length of its footer (four, little endian) and the magic PAR1."""
 
@@ -175,7 +157,13 @@ class Manifest:
             object.__setattr__(self, "digest", hashlib.sha256(self.to_bytes()).hexdigest())
 
     @classmethod
-    def load(cls, location: str | os.PathLike[str], *, storage_options: Mapping[str, Any] | None = None) -> Manifest:
+    def load(
+        cls,
+        location: str | os.PathLike[str],
+        *,
+        storage_options: Mapping[str, Any] | None = None,
+        setting: str = "",
+    ) -> Manifest:
         """Read the manifest of a prepared repository.
 
         Parameters
@@ -184,6 +172,8 @@ class Manifest:
             The repository: a folder or any fsspec URL.
         storage_options : mapping, optional
             Given to fsspec; never kept.
+        setting : str, optional
+            Variable or default that names the place, for messages.
 
         Raises
         ------
@@ -192,22 +182,23 @@ class Manifest:
         RepositoryError
             If there is one that is damaged, or was written by a newer version; if the place holds the official release.
         """
-        url = join(os.fspath(location), MANIFEST)
-        root = redact(os.fspath(location))
+        root = os.fspath(location)
+        url, options = join(root, MANIFEST), dict(storage_options or {})
         try:
-            data = read_file(url, dict(storage_options or {}), manifest_limit())
-        except (FileNotFoundError, NotADirectoryError) as error:
-            refuse_official(os.fspath(location), storage_options or {})
-            message = (
-                f"{root} is not a prepared repository: it has no {MANIFEST}. Name a folder or URL that has one, or "
-                f"write one: {_COMMAND}."
-            )
-            raise RepositoryNotFoundError(message) from (None if shows_secret(error) else error)
-        except store_errors() as error:
-            remedy = os_remedy(error, "Check the disk or the connection")
-            message = f"The manifest of {root} cannot be read: {redact_text(str(error))}. {remedy}."
-            raise RepositoryError(message) from (None if shows_secret(error) else error)
-        return cls.from_bytes(data, where=redact(url))
+            data = read_file(url, options, MOST_BYTES)
+        except Exception as error:  # noqa: BLE001 (one that is not of a store is raised as it is)
+            found = read_error(error, url, "manifest", options)
+            if not isinstance(found, RepositoryNotFoundError):
+                raise found  # noqa: B904 (it has its cause)
+            refuse_official(root, options)
+            remedy = f"Name the folder or URL of one, or write one: {PREPARE_COMMAND}"
+            if is_url(root):  # many stores answer "not found" where reading is not permitted
+                remedy += "; pass storage_options= or token= if it needs credentials"
+            subject = f"{setting} names {redact(root)}, which" if setting else redact(root)
+            raise RepositoryNotFoundError(
+                f"{subject} is not a prepared repository: it has no {MANIFEST}. {remedy}."
+            ) from found.__cause__
+        return cls.from_bytes(data, where=url)
 
     @classmethod
     def from_bytes(cls, data: bytes, *, where: str = MANIFEST) -> Manifest:
@@ -218,22 +209,26 @@ class Manifest:
         RepositoryError
             If they are damaged, hold values of another type or size than a manifest has, or are of another format.
         """
-        tree = _parse(data, where)
+        try:
+            tree = _parse(data)
+        except ReasonKneeError as error:
+            raise RepositoryError(f"The manifest in {redact(where)} {error}") from None
+        except ValueError as error:
+            raise RepositoryError(f"The manifest in {redact(where)} is damaged: {error}. {_COPY_AGAIN}") from error
+        configs = {config: found["splits"] for config in CONFIGS if (found := tree["configs"].get(config))}
         return cls(
-            synthetic=tree.flag("synthetic"),
-            source=_checked(tree.inside("source"), _SOURCE),
-            versions=tree.mapping("versions", Fields.text),
-            box_convention=_checked(tree.inside("box_convention"), _CONVENTION),
-            report=_checked(tree.inside("report"), _REPORT),
-            configs=_read_configs(tree.inside("configs")),
-            volumes={path: _read_volume(item) for path, item in _by_path(tree.inside("volumes"))},
-            files={
-                path: FileRecord(item.whole("bytes"), item.sha256("sha256"))
-                for path, item in _by_path(tree.inside("files"))
+            **{key: tree[key] for key in ("synthetic", *MADE_OF, "labels", "name")},
+            configs={
+                config: {
+                    split: tuple(_read_shard(shard) for shard in splits[split]["shards"])
+                    for split in SPLITS  # in their usual order, not in the file's
+                    if splits.get(split)
+                }
+                for config, splits in configs.items()
             },
-            masks={path: _read_volume(item) for path, item in _by_path(tree.inside("masks"))},
-            labels=tree.mapping("labels", Fields.whole),
-            name=tree.text("name"),
+            volumes={path: _read_volume(record) for path, record in tree["volumes"].items()},
+            masks={path: _read_volume(record) for path, record in tree["masks"].items()},
+            files={path: FileRecord(**_known(record, FILE)) for path, record in tree["files"].items()},
             digest=hashlib.sha256(data).hexdigest(),
         )
 
@@ -315,29 +310,6 @@ class Manifest:
         return self.configs[config]
 
 
-def refuse_official(root: str, options: Mapping[str, Any]) -> None:
-    """Raise if a place holds the official release, as its users download it.
-
-    Raises
-    ------
-    RepositoryError
-        With the command that prepares it.
-    """
-    if is_url(root):  # nothing can be listed: one file is asked for
-        remedy = "Download it to DIR, then run: reasonknee prepare --release DIR --out 3dreasonknee"
-        is_official = False
-        with suppress(*store_errors()):  # the caller has an error of its own, which shows no secret of the URL
-            filesystem, path = open_filesystem(join(root, _OFFICIAL[0]), options)
-            is_official = filesystem.exists(path)
-    else:
-        remedy = f"Run: reasonknee prepare --release {shlex.quote(root)} --out 3dreasonknee"
-        is_official = any(Path(root, name).exists() for name in _OFFICIAL)
-    if is_official:
-        raise RepositoryError(
-            f"{redact(root)} is the official release, which must be prepared first. {remedy}, and load that."
-        )
-
-
 def _split_lines(splits: Mapping[str, tuple[Shard, ...]]) -> Iterator[str]:
     for split, shards in splits.items():
         rows = sum(shard.rows for shard in shards)
@@ -345,156 +317,47 @@ def _split_lines(splits: Mapping[str, tuple[Shard, ...]]) -> Iterator[str]:
         yield f'\n    "{split}": {{"rows": {rows}, "shards": [\n{listed}\n    ]}}'
 
 
-def _parse(data: bytes, where: str) -> Fields:
-    """Parse a manifest and check its format, its checksum and the names of its fields."""
-    try:
-        tree = parse_json(data)
-    except ValueError as error:
-        message = f"The manifest in {where} is not readable JSON: {str(error)[:200]}. {_COPY_AGAIN}"
-        raise RepositoryError(message) from error
-    fields = Fields(tree, "manifest", lambda problem: RepositoryError(f"{problem}, in {where}. {_COPY_AGAIN}"))
-    if fields.whole("format") != FORMAT:
+def _parse(data: bytes) -> Any:
+    """Parse a manifest and check its format, shape, counts and checksum; raise a ValueError that says what is wrong."""
+    tree = parse_json(data)
+    check_shape(tree, {"format": WHOLE})
+    if tree["format"] != FORMAT:
         remedy = "Upgrade reasonknee_datasets: pip install -U reasonknee_datasets."
         if tree["format"] < FORMAT:
-            remedy = f"An older version wrote it. Prepare the release again: {_COMMAND} --overwrite."
-        raise RepositoryError(
-            f"The manifest in {where} has format {tree['format']}, and this version reads format {FORMAT}. {remedy}"
-        )
-    unknown = sorted(tree.keys() - _KEYS - {"checksum"})
+            remedy = f"An older version wrote it. Prepare the release again: {PREPARE_COMMAND} --overwrite."
+        raise RepositoryError(f"has format {tree['format']}, and this version reads format {FORMAT}. {remedy}")
+    check_shape(tree, MANIFEST_SHAPE)
+    unknown = sorted(tree.keys() - MANIFEST_SHAPE.keys())
     if unknown:
-        raise fields.fail(f"The manifest has an unknown field {ascii(unknown[0])[:80]}")
+        raise ValueError(f"it has an unknown field {ascii(unknown[0])[:80]}")
+    for config, found in tree["configs"].items():
+        for split, each in (found["splits"] if config in CONFIGS else {}).items():
+            rows = sum(shard["rows"] for shard in each["shards"]) if each else 0
+            if each and rows != each["rows"]:
+                raise ValueError(f"it counts {each['rows']} rows of {config}/{split}, and {rows} in its shards")
     if "checksum" in tree:
-        found = _CHECKSUM.search(data, max(0, len(data) - 100))
-        if found is None or found.end() != len(data):
-            raise fields.fail("The manifest does not end in its checksum: it was edited or damaged")
-        if hashlib.sha256(data[: found.start()]).hexdigest() != found[1].decode():
-            raise fields.fail("The manifest does not match its own checksum: it was edited or damaged")
-    return fields
+        end = _CHECKSUM.search(data, max(0, len(data) - 100))
+        if end is None or end.end() != len(data):
+            raise ValueError("it does not end in its checksum: it was edited or damaged")
+        if hashlib.sha256(data[: end.start()]).hexdigest() != end[1].decode():
+            raise ValueError("it does not match its own checksum: it was edited or damaged")
+    return tree
 
 
-def _by_path(tree: Fields) -> Iterator[tuple[str, Fields]]:
-    """Iterate over the files of an object; refuse a path that leaves the repository or is not plain."""
-    for path, item in tree.each():
-        yield _check_path(path, tree), item
+def _known(record: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """Take the fields of a record that this version reads."""
+    return {key: record[key] for key in names if key in record}
 
 
-def _check_path(path: str, tree: Fields) -> str:
-    if not stays_inside(path):
-        rule = "be relative to the repository and stay inside it, without ':', '?', '%' and control characters"
-        raise tree.fail(f"A path must {rule}, not {ascii(path)[:200]}")
-    return path
+def _read_shard(record: Mapping[str, Any]) -> Shard:
+    known, chunks = _known(record, SHARD), record.get("chunk_sha256")
+    return Shard(**{**known, "chunk_sha256": None if chunks is None else tuple(chunks)})
 
 
-def _checked(tree: Fields, fields: Mapping[str, Callable[[Fields, str], Any]]) -> Mapping[str, Any]:
-    """Check the fields that readers use, where they are present and not null, and return the object as it is."""
-    for key, take in fields.items():
-        if tree.tree.get(key) is not None:
-            take(tree, key)
-    found: Mapping[str, Any] = tree.tree
-    return found
-
-
-def _records(tree: Fields, key: str) -> None:
-    for _, item in tree.inside(key).each():
-        item.whole("bytes")
-        item.sha256("sha256")
-
-
-_SOURCE: Mapping[str, Callable[[Fields, str], Any]] = {
-    "revision": Fields.text,
-    "files": _records,
-    "tables": _records,
-    "converter": lambda tree, key: tree.mapping(key, Fields.text),
-    "images": lambda tree, key: tree.mapping(key, Fields.whole),
-    "options": lambda tree, key: _checked(
-        tree.inside(key),
-        {
-            "volumes": Fields.text,
-            "box_convention": Fields.text,
-            "allow": Fields.texts,
-            "masks": Fields.flag,
-            **dict.fromkeys(("grades_source", "readings", "acl"), Fields.text),
-        },
-    ),
-}
-_CONVENTION: Mapping[str, Callable[[Fields, str], Any]] = {
-    "name": Fields.text,
-    "agreement": Fields.number,
-    "by_question": lambda tree, key: tree.mapping(key, Fields.number),
-    "checked": Fields.whole,
-    "exact": Fields.whole,
-    "source": Fields.text,
-}
-_REPORT: Mapping[str, Callable[[Fields, str], Any]] = {
-    "allowed": lambda tree, key: tree.mapping(key, Fields.whole),
-    "table_grades": lambda tree, key: tree.mapping(key, Fields.whole),
-    "warnings": lambda tree, key: tree.mapping(key, Fields.whole),
-    "rows_dropped": Fields.whole,
-    "volumes_dropped": Fields.whole,
-    "grades_nulled_count": Fields.whole,
-    "grades_nulled": Fields.items,
-    "violations": lambda tree, key: tree.mapping(key, Fields.whole),
-    "notes": Fields.texts,
-}
-
-
-def _read_configs(tree: Fields) -> dict[str, dict[str, tuple[Shard, ...]]]:
-    """Read the shards of every config and split, and check their row counts."""
-    configs: dict[str, dict[str, tuple[Shard, ...]]] = {}
-    for config in CONFIGS:
-        if config == "preview" and config not in tree.tree:
-            continue
-        splits = tree.inside(config).inside("splits")
-        configs[config] = {}
-        for split in SPLITS:  # in their usual order, not in the file's
-            if split in splits.tree:
-                configs[config][split] = _read_split(splits.inside(split), f"{config}/{split}")
-    return configs
-
-
-def _read_split(tree: Fields, name: str) -> tuple[Shard, ...]:
-    listed = Fields(dict(enumerate(tree.items("shards"))), f"shards of {name} in the manifest", tree.fail)
-    shards = tuple(_read_shard(listed.inside(place)) for place in listed.tree)
-    rows, found = tree.whole("rows"), sum(shard.rows for shard in shards)
-    if rows != found:
-        raise tree.fail(f"The manifest counts {rows} rows of {name}, and {found} in its shards")
-    return shards
-
-
-def _read_shard(item: Fields) -> Shard:
-    return Shard(
-        path=_check_path(item.text("path"), item),
-        rows=item.whole("rows"),
-        bytes=item.whole("bytes"),
-        sha256=item.sha256("sha256"),
-        footer_sha256=item.optional("footer_sha256", item.sha256),
-        chunk_sha256=item.optional("chunk_sha256", lambda key: _hashes(item, key)),
-    )
-
-
-def _hashes(item: Fields, key: str) -> tuple[str, ...]:
-    listed = Fields(dict(enumerate(item.items(key))), f"{key} of the {item.place}", item.fail)
-    return tuple(listed.sha256(place) for place in listed.tree)
-
-
-def _read_volume(item: Fields) -> VolumeRecord:
-    """Read the record of one volume; a field is None where it is null or absent."""
-    shape = item.optional("shape", lambda key: tuple(_side(item, key, side) for side in item.items(key, 3)))
-    rows = item.optional("affine", lambda key: item.items(key, 4))
-    affine = None
-    if rows is not None:
-        by_row = Fields(dict(enumerate(rows)), f"affine of the {item.place}", item.fail)
-        affine = tuple(by_row.numbers(row, 4) for row in range(4))
-    return VolumeRecord(
-        shape=shape,  # type: ignore[arg-type]  # three, as items() made sure
-        affine=affine,  # type: ignore[arg-type]  # four of four
-        dtype=item.optional("dtype", item.text),
-        bytes=item.optional("bytes", item.whole),
-        sha256=item.optional("sha256", item.sha256),
-        voxels_sha256=item.optional("voxels_sha256", item.sha256),
-        index_sha256=item.optional("index_sha256", item.sha256),
-    )
-
-
-def _side(item: Fields, key: str, value: object) -> int:
-    return Fields({key: value}, item.place, item.fail).whole(key, 2**15)
+def _read_volume(record: Mapping[str, Any]) -> VolumeRecord:
+    known, shape, affine = _known(record, VOLUME), record.get("shape"), record.get("affine")
+    if shape is not None:
+        known["shape"] = tuple(shape)
+    if affine is not None:
+        known["affine"] = tuple(tuple(map(float, row)) for row in affine)
+    return VolumeRecord(**known)

@@ -10,7 +10,7 @@ import pytest
 from reasonknee_datasets.atomic_files import check_writable, part_path, write_files
 
 
-def test_write_files_makes_the_folder_and_replaces_earlier_files(tmp_path: Path) -> None:
+def test_write_files_replaces_earlier_files(tmp_path: Path) -> None:
     folder = tmp_path / "a" / "b"
     write_files(folder, {"x.txt": b"old"})
     write_files(folder, {"x.txt": b"new", "y.txt": b""})
@@ -18,7 +18,7 @@ def test_write_files_makes_the_folder_and_replaces_earlier_files(tmp_path: Path)
 
 
 @pytest.mark.parametrize("name", ["z.txt", "a.txt"])
-def test_write_files_writes_none_where_one_cannot_be_written(name: str, tmp_path: Path) -> None:
+def test_write_files_writes_all_or_none(name: str, tmp_path: Path) -> None:
     (tmp_path / "m.txt").write_bytes(b"old")
     with pytest.raises(OSError, match="File name too long"):
         write_files(tmp_path, dict.fromkeys(sorted(["m.txt", name + "x" * 300]), b"new"))

@@ -266,7 +266,7 @@ class TestSelection:
         with pytest.raises(RepositoryError, match=message):
             load(split="train", streaming=True, **chosen)
 
-    def test_row_groups_that_cannot_match_are_not_read(self, tmp_path: Path, load: Load) -> None:
+    def test_filters_skip_row_groups(self, tmp_path: Path, load: Load) -> None:
         damaged = write_repository(tmp_path / "damaged", shards=1)
         spoil(damaged, group=3)
         list_again(damaged)
@@ -276,7 +276,7 @@ class TestSelection:
         with pytest.raises(RepositoryError, match=r"train-00000-of-00001\.parquet is not readable Parquet"):
             list(load(data_dir=damaged, split="train", streaming=True, filters=[("patient", "==", "0000004")]))
 
-    def test_columns_that_are_not_asked_for_are_not_read(self, tmp_path: Path, load: Load) -> None:
+    def test_columns_skip_other_columns(self, tmp_path: Path, load: Load) -> None:
         damaged = write_repository(tmp_path / "damaged", shards=1)
         for group in range(6):
             spoil(damaged, group=group, column="question")
@@ -326,7 +326,7 @@ class TestTraps:
         assert all(isinstance(value, list) for value in generator.gen_kwargs.values())
         assert load(split="train", streaming=True).num_shards == 3
 
-    def test_no_file_that_datasets_writes_holds_a_voxel(self, repository: Path, tmp_path: Path) -> None:
+    def test_written_files_have_no_voxels(self, repository: Path, tmp_path: Path) -> None:
         loaded = load_dataset(data_dir=repository, cache_dir=str(tmp_path / "cache"), split="train")
         loaded[0]["volume"].get_fdata()  # a volume that was read is still one
         mapped = loaded.map(lambda example: {"steps": len(example["reasoning"]), "shape": example["volume"].shape})
@@ -362,7 +362,7 @@ class TestTraps:
         assert mapped.features == loaded.features
         assert not [path for path in tmp_path.rglob("*") if path.is_file() and holds_voxels(path)]
 
-    def test_under_another_name_no_voxel_is_written_either(self, repository: Path, tmp_path: Path) -> None:
+    def test_map_volume_under_another_name(self, repository: Path, tmp_path: Path) -> None:
         loaded = load_dataset(data_dir=repository, cache_dir=str(tmp_path), split="train")
         mapped = loaded.map(lambda example: {"mri": example["volume"]})
         assert mapped[0]["mri"]["bytes"].startswith(b"Reference to a volume, written in place of its voxels")
@@ -380,7 +380,7 @@ class TestTraps:
             with pytest.raises(VolumeError, match=r"The volume column takes references, never voxels"):
                 loaded.map(lambda example, replace=replace: {"volume": replace(example)}, load_from_cache_file=False)
 
-    def test_map_of_mixed_volume_column_error_and_remedy(self, repository: Path, tmp_path: Path) -> None:
+    def test_map_of_mixed_volume_column(self, repository: Path, tmp_path: Path) -> None:
         # Documented in load_dataset: `datasets` cannot write a column that was decoded in some rows of a batch.
         loaded = load_dataset(data_dir=repository, cache_dir=str(tmp_path), split="train")
 
@@ -393,12 +393,12 @@ class TestTraps:
         assert mapped["rows"][:2] == [SHAPE[0], -1]
         assert mapped.features["volume"] == VolumeFeature()
 
-    def test_a_stream_that_is_typed_again_keeps_its_volumes(self, load: Load) -> None:
+    def test_cast_of_stream_keeps_volumes(self, load: Load) -> None:
         streamed = load(split="train", streaming=True)
         typed = streamed.map(lambda example: {**example}, features=streamed.features)
         assert [plain(row) for row in typed] == [plain(row) for row in streamed]
 
-    def test_to_nifti_has_the_bytes_of_the_file(self, load: Load) -> None:
+    def test_to_nifti_returns_file_bytes(self, load: Load) -> None:
         volume = load(split="train")[0]["volume"]
         again = nib.Nifti1Image.from_bytes(volume.to_nifti().to_bytes())
         np.testing.assert_array_equal(np.asarray(again.dataobj), voxels_of(FIRST))
@@ -413,7 +413,7 @@ class TestTraps:
             lambda volume: volume.through(View.whole(volume.shape).mirror(0)),
         ],
     )
-    def test_a_crop_that_map_returns_is_a_volume_again(self, repository: Path, tmp_path: Path, make: Any) -> None:
+    def test_map_returns_crop_as_volume(self, repository: Path, tmp_path: Path, make: Any) -> None:
         loaded = load_dataset(data_dir=repository, cache_dir=str(tmp_path), split="train[:3]")
         expected = make(loaded[0]["volume"])
         mapped = loaded.map(lambda example: {"crop": make(example["volume"])})
@@ -453,7 +453,7 @@ class TestTraps:
         load(split="train").filter(lambda example: example["question_id"] > 2, load_from_cache_file=False)
         assert opened == []
 
-    def test_a_volume_is_opened_when_it_is_touched(self, load: Load, opened: list[str], tmp_path: Path) -> None:
+    def test_volume_opens_on_touch(self, load: Load, opened: list[str], tmp_path: Path) -> None:
         root = write_repository(tmp_path / "3dreasonknee")
         opened.clear()
         streamed = load(data_dir=root, split="train", streaming=True)
@@ -751,7 +751,7 @@ class TestBadRepositories:
         with pytest.raises(RepositoryError, match=r"its column 'question_id' is string, not int32"):
             list(load(data_dir=root, split="train", streaming=True))
 
-    def test_a_volume_that_the_manifest_does_not_know(self, tmp_path: Path, load: Load) -> None:
+    def test_volume_path_not_in_manifest(self, tmp_path: Path, load: Load) -> None:
         root = write_repository(tmp_path / "3dreasonknee", images=False)
         list_again(root, lambda tree: tree["volumes"].pop("volumes/0000001/00M_left.nii.gz"))
         with pytest.raises(RepositoryError, match=r"The manifest does not list the volume_path 'volumes/0000001"):
@@ -777,7 +777,7 @@ def test_one_row_by_id(repository: Path, cache: Path) -> None:
         builder.example("0000008/12M/right/q99")
 
 
-def test_the_manifest_is_read_and_nothing_is_listed(repository: Path, cache: Path, tmp_path: Path) -> None:
+def test_builder_reads_manifest_and_lists_nothing(repository: Path, cache: Path, tmp_path: Path) -> None:
     # A shard that the manifest does not list is not there.
     root = tmp_path / "3dreasonknee"
     shutil.copytree(repository, root)

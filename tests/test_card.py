@@ -38,10 +38,19 @@ def real(manifest: Manifest) -> DatasetCard:
     return DatasetCard(card.render(replace(manifest, synthetic=False, digest="")))
 
 
-def test_the_packaged_card_is_the_one_at_the_top() -> None:
+def test_template_is_the_card_at_top() -> None:
     if not TOP.exists():
         pytest.skip("an installed package has only its own copy")
     assert TOP.read_text(encoding="utf-8") == card.template()
+
+
+@pytest.mark.parametrize("synthetic", [True, False])
+def test_card_begins_with_how_to_read_voxels(manifest: Manifest, synthetic: bool) -> None:
+    text = DatasetCard(card.render(replace(manifest, synthetic=synthetic, digest=""))).text
+    screen = " ".join(text.split("\n## ")[0].replace("\n> ", " ").split())
+    assert len(screen.split("load this repository with `reasonknee_datasets`")[0]) < 700  # characters above it
+    assert 'reasonknee_datasets.load_dataset("OWNER/NAME")' in screen
+    assert "`datasets.load_dataset` and the Hub's viewer read the same rows, but without the column `volume`" in screen
 
 
 def test_card_matches_schema() -> None:

@@ -84,7 +84,7 @@ def test_each_done_on_cluster_passes_errors_on(cluster: Any, tmp_path: Path) -> 
 
 @pytest.mark.slow
 @pytest.mark.cluster
-def test_each_done_repeats_the_task_of_a_killed_worker(cluster: Any, tmp_path: Path) -> None:
+def test_each_done_repeats_task_of_killed_worker(cluster: Any, tmp_path: Path) -> None:
     tasks = [(str(tmp_path), number) for number in range(6)]
     with cluster_executor(cluster.scheduler_address, tmp_path) as executor:
         done = list(each_done(die_once, tasks, workers=1, label="jobs", progress=False, executor=executor))
@@ -98,7 +98,7 @@ def test_each_done_repeats_the_task_of_a_killed_worker(cluster: Any, tmp_path: P
 
 @pytest.mark.slow
 @pytest.mark.cluster
-def test_each_done_names_a_task_that_kills_every_worker(cluster: Any, tmp_path: Path) -> None:
+def test_each_done_task_that_kills_workers(cluster: Any, tmp_path: Path) -> None:
     with (
         cluster_executor(cluster.scheduler_address, tmp_path) as executor,
         pytest.raises(WorkerError, match=r"The executor lost a task \(KilledWorker: .*finished volumes are kept"),
@@ -108,7 +108,7 @@ def test_each_done_names_a_task_that_kills_every_worker(cluster: Any, tmp_path: 
 
 @pytest.mark.slow
 @pytest.mark.cluster
-def test_convert_on_cluster_writes_the_bytes_of_one_process(cluster: Any, tmp_path: Path) -> None:
+def test_convert_on_cluster_writes_same_bytes(cluster: Any, tmp_path: Path) -> None:
     facts = [facts_of(number) for number in range(8)]
     release = write_release(tmp_path / "release", facts)
     for each in facts:
@@ -136,7 +136,7 @@ def kill_a_worker(cluster: Any, images: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.cluster
-def test_prepare_on_cluster_writes_the_bytes_of_one_process(
+def test_prepare_on_cluster_writes_same_bytes(
     cluster: Any, phantom_release: Path, prepared: Path, tmp_path: Path
 ) -> None:
     with cluster_executor(cluster.scheduler_address, tmp_path) as executor:
@@ -157,7 +157,7 @@ def test_cluster_executor_refuses_workers_without_the_files(cluster: Any, tmp_pa
 
 @pytest.mark.slow
 @pytest.mark.cluster
-def test_check_on_cluster_reports_what_one_process_does(
+def test_check_on_cluster_reports_the_same(
     cluster: Any, prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["check", str(prepared), "--workers", "1"]) == 0
@@ -168,7 +168,7 @@ def test_check_on_cluster_reports_what_one_process_does(
 
 @pytest.mark.slow
 @pytest.mark.cluster
-def test_previews_on_cluster_writes_the_bytes_of_one_process(cluster: Any, prepared: Path, tmp_path: Path) -> None:
+def test_previews_on_cluster_writes_same_bytes(cluster: Any, prepared: Path, tmp_path: Path) -> None:
     for name in ("one", "many"):
         shutil.copytree(prepared, tmp_path / name)
     assert main(["previews", str(tmp_path / "one"), "--workers", "1"]) == 0

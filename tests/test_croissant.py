@@ -99,7 +99,7 @@ def kind_of_field(field: Mapping[str, Any]) -> Any:
 
 
 @pytest.mark.parametrize("config", list(CONFIGS))
-def test_croissant_card_and_dataset_info_state_the_same_features(root: Path, tree: dict[str, Any], config: str) -> None:
+def test_croissant_features_match_card_and_dataset_info(root: Path, tree: dict[str, Any], config: str) -> None:
     (records,) = (each for each in tree["recordSet"] if each["@id"] == config)
     fields = {field["name"]: kind_of_field(field) for field in records["field"] if field["name"] != "split"}
     data = DatasetCard((root / card.CARD).read_text(encoding="utf-8")).data.to_dict()

@@ -132,7 +132,7 @@ def test_datasets_finds_the_type_again() -> None:
     assert pickle.loads(pickle.dumps(features)) == features
 
 
-def test_it_holds_nothing_that_could_be_a_secret() -> None:
+def test_volume_feature_has_no_secret() -> None:
     # `datasets` writes the fields of a feature into dataset_info.json and into every Arrow schema.
     assert {field.name for field in fields(VolumeFeature)} == {"decode", "id", "_type"}
 
@@ -179,7 +179,7 @@ def test_load_from_disk_in_a_fresh_process(tmp_path: Path, imports: str) -> None
 
 
 @pytest.mark.parametrize("kind", ["text file", "named pipe", "device", "server"])
-def test_saved_dataset_of_other_user_shows_no_file_content(kind: str, tmp_path: Path) -> None:
+def test_saved_dataset_shows_no_file_content(kind: str, tmp_path: Path) -> None:
     (tmp_path / "files").mkdir()
     secret = tmp_path / "files" / "secret.txt"
     secret.write_text("planted words\n" * 99, encoding="utf-8")

@@ -23,7 +23,7 @@ from reasonknee_datasets import load_dataset
 from reasonknee_datasets.errors import CacheError, ReasonKneeError, RepositoryError, RepositoryNotFoundError
 from reasonknee_datasets.load import find_example, register
 from reasonknee_datasets.manifest import FORMAT
-from reasonknee_datasets.plain_paths import join
+from reasonknee_datasets.safe_paths import join
 from reasonknee_datasets.sources import SyntheticDataWarning, parse_split, select, synthetic
 from reasonknee_datasets.sources.repository import to_place
 from tests.helpers.disks import locked, open_folder, small_disk
@@ -189,6 +189,11 @@ class TestNotFinding:
         with pytest.raises(FileNotFoundError, match=r"exists and has no nothing_like_it"):
             load(data_dir=repository.parent / "nothing_like_it" / "at" / "all")
 
+    def test_load_dataset_hub_name_as_data_dir(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(FileNotFoundError, match=r"A dataset on the Hub is named as hf://datasets/owner/name\.$"):
+            load_dataset(data_dir="owner/name")
+
     def test_the_folder_above(self, load: Load, repository: Path) -> None:
         with pytest.raises(RepositoryNotFoundError, match=r"has no manifest\.json\. Did you mean '.*/3dreasonknee'\?"):
             load(data_dir=repository.parent)
@@ -236,7 +241,9 @@ class TestNotFinding:
 
     def test_a_damaged_manifest(self, load: Load, tmp_path: Path) -> None:
         (tmp_path / "manifest.json").write_text('{"format": 1', encoding="utf-8")
-        with pytest.raises(RepositoryError, match=r"The manifest in .*manifest\.json is not readable JSON"):
+        with pytest.raises(
+            RepositoryError, match=r"The manifest in .*manifest\.json is damaged: it is not readable JSON"
+        ):
             load(data_dir=tmp_path)
 
     @pytest.mark.parametrize(
@@ -507,7 +514,7 @@ def test_splits_keep_their_rounding() -> None:
         ("question_id", 70, None),
     ],
 )
-def test_filters_refuse_a_value_that_no_row_has(form: str, column: str, value: Any, meant: str | None) -> None:
+def test_filters_refuse_unknown_value(form: str, column: str, value: Any, meant: str | None) -> None:
     filters = {
         "tuples": [("patient", "==", "0000001"), (column, "==", value)],
         "tuple": (column, "!=", value),
@@ -536,7 +543,7 @@ def test_filters_refuse_a_value_that_no_row_has(form: str, column: str, value: A
         (pc.scalar(9) == pc.field("grade_size"), "grade_size '9'"),
     ],
 )
-def test_filters_refuse_numbers_and_bounds_that_no_row_meets(filters: Any, named: str) -> None:
+def test_filters_refuse_impossible_numbers_and_bounds(filters: Any, named: str) -> None:
     with pytest.raises(RepositoryError, match=rf"The filters ask for {named}, which no row has\. Available: "):
         select("quintuples", None, filters)
 
@@ -552,7 +559,7 @@ def test_filters_refuse_numbers_and_bounds_that_no_row_meets(filters: Any, named
         pc.scalar(1) <= pc.field("grade_size"),
     ],
 )
-def test_filters_take_bounds_that_a_row_may_meet(filters: Any) -> None:
+def test_filters_accept_possible_bounds(filters: Any) -> None:
     assert select("quintuples", None, filters).expression is not None
 
 
@@ -564,7 +571,7 @@ def test_filters_take_bounds_that_a_row_may_meet(filters: Any) -> None:
         (pc.field("side") == "right") & pc.field("question_id").isin([1, 2]),
     ],
 )
-def test_filters_of_every_form_choose_the_same_rows(repository: Path, filters: Any) -> None:
+def test_filters_of_every_form_agree(repository: Path, filters: Any) -> None:
     rows = load_dataset(split="train", streaming=True, data_dir=repository, filters=filters)
     wanted = [row["id"] for row in load_dataset(split="train", streaming=True, data_dir=repository)]
     wanted = [each for each in wanted if "/right/" in each and each[-3:] in ("q01", "q02")]
@@ -585,7 +592,7 @@ def test_filters_that_are_none(filters: Any) -> None:
 
 
 @pytest.mark.parametrize("split", ["test", "test[:1]", ["test", "validation"]])
-def test_filters_with_a_split_write_no_other_split(repository: Path, tmp_path: Path, split: Any) -> None:
+def test_filters_with_split_write_only_it(repository: Path, tmp_path: Path, split: Any) -> None:
     def load(split: Any) -> Any:
         options = {"data_dir": repository, "filters": {"side": "left"}, "cache_dir": str(tmp_path)}
         return load_dataset(split=split, **options)
@@ -673,7 +680,7 @@ class TestFirstArgument:
         loaded = load_dataset(str(root), split="test", cache_dir=str(tmp_path / "cache"))
         assert loaded[0]["volume"].shape == SHAPE
 
-    def test_load_dataset_leaves_similar_hub_names_to_datasets(self) -> None:
+    def test_load_dataset_forwards_similar_hub_names(self) -> None:
         with pytest.raises((ConnectionError, FileNotFoundError), match="nobody/3DReasonKnee"):
             load_dataset("nobody/3DReasonKnee", split="train")
 
@@ -699,7 +706,7 @@ class TestFirstArgument:
         with pytest.raises(RepositoryError, match=r"Both the first argument, .*, and data_dir name a repository"):
             load_dataset(str(repository), data_dir=repository)
 
-    def test_another_folder_with_a_manifest_goes_to_datasets(self, tmp_path: Path) -> None:
+    def test_load_dataset_forwards_folder_with_other_manifest(self, tmp_path: Path) -> None:
         (tmp_path / "other").mkdir()
         (tmp_path / "other" / "manifest.json").write_text('{"name": "other"}')
         (tmp_path / "other" / "rows.csv").write_text("a,b\n1,2\n")

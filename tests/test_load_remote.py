@@ -89,7 +89,7 @@ class TestHttp:
         with serve(repository.parent, ranges=False) as served:
             assert len(list(load(data_dir=f"{served.url}/3dreasonknee", streaming=True))) == 24
 
-    def test_a_server_without_ranges_and_a_big_shard(self, load: Load, tmp_path: Path) -> None:
+    def test_big_shard_from_server_without_ranges(self, load: Load, tmp_path: Path) -> None:
         root = write_repository(tmp_path / "served" / "3dreasonknee", images=False, shards=1, text=300_000, noise=True)
         with (
             serve(root.parent, ranges=False) as served,
@@ -116,7 +116,7 @@ class TestHttp:
                         list(load(data_dir=f"{served.url}/3dreasonknee", streaming=True))
 
     @pytest.mark.slow
-    def test_a_store_whose_file_system_is_not_installed(self) -> None:
+    def test_store_without_installed_file_system(self) -> None:
         code = (
             "import sys; sys.modules['s3fs'] = None\n"
             "from reasonknee_datasets import load_dataset\n"
@@ -125,7 +125,7 @@ class TestHttp:
         run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         assert 'Run: pip install "reasonknee_datasets[s3]"' in run.stderr
 
-    def test_of_a_big_shard_only_what_is_asked_for(self, load: Load, tmp_path: Path) -> None:
+    def test_big_shard_reads_requested_columns_only(self, load: Load, tmp_path: Path) -> None:
         root = write_repository(tmp_path / "served" / "3dreasonknee", images=False, shards=1, text=300_000, noise=True)
         size = (root / "data/train-00000-of-00001.parquet").stat().st_size
         assert size > 5_000_000

@@ -106,14 +106,14 @@ def test_missing_manifest_says_what_to_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("inside", ["", "data"])
 @pytest.mark.parametrize("name", ["release", "my 'raw' kn\u00e9e"])
-def test_load_of_an_official_release_says_how_to_prepare_it(tmp_path: Path, name: str, inside: str) -> None:
+def test_load_official_release(tmp_path: Path, name: str, inside: str) -> None:
     root = write_official(tmp_path / name) / inside
     command = f"Run: reasonknee prepare --release {shlex.quote(str(root))} --out 3dreasonknee, and load that."
     with pytest.raises(RepositoryError, match=rf"is the official release, .*{re.escape(command)}"):
         Manifest.load(root)
 
 
-def test_load_of_an_official_release_behind_a_url() -> None:
+def test_load_official_release_at_url() -> None:
     import fsspec
 
     fsspec.filesystem("memory").pipe("/official-test/data/split_files/all_studies.csv", b"patient_id,time\n")
@@ -137,41 +137,49 @@ FIRST = f"{TRAIN}/shards"
     [
         ("format", 3, r"in here has format 3, and this version reads format 2\. Upgrade reasonknee_datasets"),
         ("format", 1, r"in here has format 1, .* An older version wrote it\. Prepare the release again: reasonknee"),
-        ("format", "1", r"field 'format' of .* must be a whole number from 0 to \d+, not '1', in here"),
-        ("synthetic", "yes", r"field 'synthetic' of .* must be true or false, not 'yes', in here"),
-        ("volumes", [], r"'volumes' of the manifest must be an object, not a list of 0"),
-        ("name", "knee\x1b[2J", r"field 'name' of .* must be text without control characters, not 'knee\\x1b\[2J'"),
-        ("name", ["x"] * 9, r"field 'name' of .* must be text without control characters, not a list of 9"),
+        ("format", "1", r"in here is damaged: its field 'format' must be a whole number from 0 to \d+, not '1'"),
+        (
+            "synthetic",
+            "yes",
+            r"field 'synthetic' must be true or false, not 'yes'\. Copy the repository again, or prepare it",
+        ),
+        ("volumes", [], r"field 'volumes' must be an object, not a list of 0"),
+        ("name", "knee\x1b[2J", r"field '[^']*name' must be text without control characters, not 'knee\\x1b\[2J'"),
+        ("name", ["x"] * 9, r"field '[^']*name' must be text without control characters, not a list of 9"),
         ("more", 1, r"unknown field 'more'"),
         (f"{TRAIN}/rows", 187, r"counts 187 rows of quintuples/train, and 186 in its shards"),
-        (f"{TRAIN}/rows", True, r"field 'rows' of .* must be a whole number .*, not True"),
-        (f"{TRAIN}/rows", 1e300, r"field 'rows' of .* must be a whole number .*, not 1e\+300"),
-        (FIRST, [{"path": "a"}], r"shards of quintuples/train in the manifest has no field 'rows'"),
-        (FIRST, ["a"], r"shards of quintuples/train in the manifest must be an object, not 'a'"),
-        (f"{FIRST}/0/rows", 10**400, r"field 'rows' of .* must be a whole number .*, not a number of 1329 bits"),
+        (f"{TRAIN}/rows", True, r"field '[^']*rows' must be a whole number .*, not True"),
+        (f"{TRAIN}/rows", 1e300, r"field '[^']*rows' must be a whole number .*, not 1e\+300"),
+        (FIRST, [{"path": "a"}], r"field 'configs/quintuples/splits/train/shards/0' has no field 'rows'"),
+        (FIRST, ["a"], r"field 'configs/quintuples/splits/train/shards/0' must be an object, not 'a'"),
+        (f"{FIRST}/0/rows", 10**400, r"field '[^']*rows' must be a whole number .*, not a number of 1329 bits"),
         (f"{FIRST}/0/rows", -1, r"not -1"),
-        (f"{FIRST}/0/bytes", None, r"field 'bytes' of .* must be a whole number .*, not None"),
-        (f"{FIRST}/0/sha256", "A" * 64, r"field 'sha256' of .* must be a SHA-256 in 64 hexadecimal digits, not 'AAA"),
+        (f"{FIRST}/0/bytes", None, r"field '[^']*bytes' must be a whole number .*, not None"),
+        (f"{FIRST}/0/sha256", "A" * 64, r"field '[^']*sha256' must be a SHA-256 in 64 hexadecimal digits, not 'AAA"),
         (
             "volumes/x",
             {"shape": [1, 2]},
-            r"field 'shape' of the 'x' of the 'volumes' of the manifest must be a list of 3",
+            r"field 'volumes/x/shape' must be a list of 3, not a list of 2",
         ),
-        ("volumes/x", {"shape": [1, 2, 2**40]}, r"field 'shape' .* a whole number from 0 to 32768, not 1099511627776"),
-        ("volumes/x", {"affine": [[1, 2, 3, 4]] * 3}, r"field 'affine' of .* must be a list of 4, not a list of 3"),
+        (
+            "volumes/x",
+            {"shape": [1, 2, 2**40]},
+            r"field 'volumes/x/shape/2' must be a whole number from 0 to 32768, not 1099511627776",
+        ),
+        ("volumes/x", {"affine": [[1, 2, 3, 4]] * 3}, r"field '[^']*affine' must be a list of 4, not a list of 3"),
         ("volumes/x", {"affine": [[1, 2, 3, 10**400]] * 4}, r"must be a finite number, not a number of \d+ bits"),
-        ("volumes/x", {"bytes": "7"}, r"field 'bytes' of .* must be a whole number .*, not '7'"),
-        ("volumes/x", 7, r"'x' of the 'volumes' of the manifest must be an object, not 7"),
-        ("source/files", ["train.json"], r"'files' of the 'source' of the manifest must be an object"),
-        ("source/revision", 7, r"field 'revision' of .* must be text without control characters, not 7"),
-        ("box_convention/agreement", "all", r"field 'agreement' of .* must be a finite number, not 'all'"),
-        ("box_convention/checked", [], r"field 'checked' of .* must be a whole number"),
-        ("report/allowed", {"x": "y"}, r"field 'x' of the 'allowed' of the 'report' of the manifest must be a whole"),
-        ("report/notes", "x", r"field 'notes' of .* must be a list, not 'x'"),
-        ("files", {"priors.json": {"bytes": 1}}, r"'priors.json' of the 'files' of the manifest has no field 'sha256'"),
+        ("volumes/x", {"bytes": "7"}, r"field '[^']*bytes' must be a whole number .*, not '7'"),
+        ("volumes/x", 7, r"field 'volumes/x' must be an object, not 7"),
+        ("source/files", ["train.json"], r"field 'source/files' must be an object"),
+        ("source/revision", 7, r"field '[^']*revision' must be text without control characters, not 7"),
+        ("box_convention/agreement", "all", r"field '[^']*agreement' must be a finite number, not 'all'"),
+        ("box_convention/checked", [], r"field '[^']*checked' must be a whole number"),
+        ("report/allowed", {"x": "y"}, r"field 'report/allowed/x' must be a whole"),
+        ("report/notes", "x", r"field '[^']*notes' must be a list, not 'x'"),
+        ("files", {"priors.json": {"bytes": 1}}, r"field 'files/priors.json' has no field 'sha256'"),
     ],
 )
-def test_from_bytes_names_a_field_that_does_not_fit(manifest: Manifest, path: str, value: object, message: str) -> None:
+def test_from_bytes_names_wrong_field(manifest: Manifest, path: str, value: object, message: str) -> None:
     tree = json.loads(manifest.to_bytes())
     del tree["checksum"]
     _set(tree, path, value)
@@ -194,14 +202,16 @@ def test_from_bytes_names_a_field_that_does_not_fit(manifest: Manifest, path: st
     ],
 )
 def test_from_bytes_refuses_what_is_no_json(data: bytes, message: str) -> None:
-    with pytest.raises(RepositoryError, match=rf"The manifest in here is not readable JSON: .*({message})") as caught:
+    with pytest.raises(
+        RepositoryError, match=rf"The manifest in here is damaged: it is not readable JSON: .*({message})"
+    ) as caught:
         Manifest.from_bytes(data, where="here")
     assert len(str(caught.value)) < 500
 
 
 @pytest.mark.parametrize("tree", [[], "x", 1, None])
 def test_from_bytes_refuses_json_of_another_kind(tree: object) -> None:
-    with pytest.raises(RepositoryError, match=r"The manifest must be an object, not"):
+    with pytest.raises(RepositoryError, match=r"The manifest in .* is damaged: it must be an object, not"):
         Manifest.from_bytes(json.dumps(tree).encode())
 
 
@@ -220,10 +230,10 @@ def test_paths_stay_inside(manifest: Manifest, path: str) -> None:
     tree = json.loads(manifest.to_bytes())
     del tree["checksum"]
     tree["configs"]["quintuples"]["splits"]["train"]["shards"][0]["path"] = path
-    with pytest.raises(RepositoryError, match="must be relative to the repository and stay inside it"):
+    with pytest.raises(RepositoryError, match="must be a path that is relative to the repository and stays inside it"):
         Manifest.from_bytes(json.dumps(tree).encode())
     tree = json.loads(manifest.to_bytes())
     del tree["checksum"]
     tree["volumes"] = {path: tree["volumes"][VOLUME]}
-    with pytest.raises(RepositoryError, match="must be relative to the repository and stay inside it"):
+    with pytest.raises(RepositoryError, match="must be a path that is relative to the repository and stays inside it"):
         Manifest.from_bytes(json.dumps(tree).encode())

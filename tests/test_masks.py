@@ -54,7 +54,7 @@ def rows(masked: Path, cache: str) -> datasets.Dataset:
 
 
 @pytest.mark.slow
-def test_prepare_writes_masks_on_the_grids_of_their_images(masked: Path, phantom_release: Path) -> None:
+def test_prepare_writes_masks_on_image_grids(masked: Path, phantom_release: Path) -> None:
     manifest = Manifest.load(masked)
     layouts = set()
     for volume in open_release(phantom_release).volumes:
@@ -180,7 +180,7 @@ def test_public_transforms_are_found() -> None:
 
 @pytest.mark.parametrize("before", [None, CropToBox(size=(20, 40, 40))], ids=["whole", "crop"])
 @pytest.mark.parametrize("name", public_transforms())
-def test_the_mask_follows_the_volume_under_every_transform(name: str, before: Any, rows: datasets.Dataset) -> None:
+def test_mask_follows_volume_under_every_transform(name: str, before: Any, rows: datasets.Dataset) -> None:
     row = dict(rows[40]) if before is None else before(dict(rows[40]))
     stored = np.asarray(rows[40]["mask"])
     for step in INSTANCES.get(name, lambda: [getattr(transforms, name)()])():
@@ -221,7 +221,7 @@ def test_frame_mask_in_mapped_rows_and_batches(rows: datasets.Dataset, tmp_path:
     assert "volume" not in batch
 
 
-def test_frames_of_a_mask_on_another_grid_are_refused(rows: datasets.Dataset) -> None:
+def test_frames_refuse_mask_on_another_grid(rows: datasets.Dataset) -> None:
     other = nib.Nifti1Image(np.zeros((2, 3, 4), np.uint8), np.eye(4))
     with pytest.raises(TransformError, match=r"The mask has shape \(2, 3, 4\), but the volume"):
         ToFrames(count=2)({**rows[0], "mask": other})

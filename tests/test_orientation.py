@@ -153,7 +153,7 @@ def test_to_canonical_agrees_for_48_orientations(affine: Affine, turn: Reorienta
 
 
 @pytest.mark.parametrize("wrong", [np.zeros((4, 4)), np.eye(3), np.diag([1, 1, 0, 1]), np.full((4, 4), np.nan)])
-def test_a_matrix_that_is_no_affine_is_refused(wrong: Any) -> None:
+def test_affine_refused(wrong: Any) -> None:
     for use in (to_canonical, axcodes, lambda matrix: between(matrix, SHAPE, np.eye(4), SHAPE)):
         with pytest.raises(GeometryError, match="affine is not an invertible 4x4 matrix"):
             use(wrong)
@@ -191,9 +191,7 @@ def test_what_nifti_rounds_away_is_tolerated(turn: Reorientation, form: str) -> 
 
 
 @given(affines(), turns, st.sampled_from(range(3)), st.sampled_from([-1.0, 1.0]))
-def test_anything_more_than_the_tolerance_is_an_error(
-    affine: Affine, turn: Reorientation, axis: int, sign: float
-) -> None:
+def test_match_beyond_tolerance(affine: Affine, turn: Reorientation, axis: int, sign: float) -> None:
     shape = (20, 30, 40)
     other = turn.apply_affine(affine, shape)
     other[axis, 3] += 0.9 * TOLERANCE_MM * sign
@@ -221,7 +219,7 @@ OBLIQUE = from_matvec(euler2mat(0, 0, np.deg2rad(10)) @ np.diag([0.7, 0.36458, 0
         (np.diag([1.0, 1.0, 1.0, 1.0]) * 0.5 + np.diag([0, 0, 0, 0.5]), (20, 30, 40)),
     ],
 )
-def test_other_differences_are_errors_that_print_both_grids(affine: Affine, shape: tuple[int, int, int]) -> None:
+def test_match_error_prints_both_grids(affine: Affine, shape: tuple[int, int, int]) -> None:
     with pytest.raises(
         GeometryError, match=r"The two grids in knee_000\.nii\.gz differ by more than a permutation and flips"
     ) as caught:
@@ -233,7 +231,7 @@ def test_other_differences_are_errors_that_print_both_grids(affine: Affine, shap
     assert "mm apart" in message
 
 
-def test_two_axes_that_follow_one_are_no_permutation() -> None:
+def test_match_refuses_two_axes_along_one() -> None:
     skewed = np.array([[1, 0.9, 0, 0], [0.8, 0.1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])
     with pytest.raises(GeometryError, match="The two grids differ"):
         between(np.eye(4), SHAPE, skewed, SHAPE)
@@ -241,7 +239,7 @@ def test_two_axes_that_follow_one_are_no_permutation() -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not REAL.exists(), reason=NO_OFFICIAL)
-def test_a_real_oblique_knee_is_found_in_every_orientation() -> None:
+def test_match_oblique_knee_in_every_orientation() -> None:
     image = nib.load(REAL)
     assert "".join(axcodes(image.affine)) == "PIR"
     for turn in EVERY:
@@ -255,14 +253,14 @@ def test_a_grid_in_words() -> None:
     assert "directions ((1, 0, 0), (0, 0.98481, 0.17365), (0, -0.17365, 0.98481))]" in words
 
 
-def test_an_axis_of_one_voxel_still_has_its_direction() -> None:
+def test_match_axis_of_one_voxel() -> None:
     flipped = np.diag([-1.0, 1, 1, 1])
     assert between(np.eye(4), (1, 4, 4), flipped, (1, 4, 4)) == Reorientation(flips=(True, False, False))
     with pytest.raises(GeometryError, match="The two grids"):
         between(np.eye(4), (1, 4, 4), np.diag([2.0, 1, 1, 1]), (1, 4, 4))
 
 
-def test_a_slice_more_is_an_error_however_thin() -> None:
+def test_match_refuses_one_more_slice() -> None:
     thin = np.diag([0.01, 1, 1, 1])
     with pytest.raises(GeometryError, match=r"10x4x4 voxels .* and .*11x4x4 voxels"):
         between(thin, (10, 4, 4), thin, (11, 4, 4))

@@ -27,12 +27,12 @@ def pins(path: Path) -> dict[str, Requirement]:
     return {canonicalize_name(one.name): one for one in requirements(path.read_text(encoding="utf-8"))}
 
 
-def test_the_version_stands_once_more_in_the_package() -> None:
+def test_version_matches_package() -> None:
     assert _CONFIG["metadata"]["version"] == reasonknee_datasets.__version__
 
 
 @pytest.mark.skipif((ROOT / "PKG-INFO").exists(), reason="a source distribution's setup.cfg has no comments")
-def test_every_bound_of_the_core_has_its_reason() -> None:
+def test_core_bounds_have_reasons() -> None:
     start = _LINES.index("install_requires =")
     for number, line in enumerate(_LINES[start + 1 :], start + 1):
         if not line.startswith("    "):
@@ -53,7 +53,7 @@ def test_min_tests_exactly_the_lowest_bounds() -> None:
 
 
 @pytest.mark.parametrize("extra", ["figures", "s3", "test", "text", "torch"])
-def test_the_tested_set_names_what_the_extras_ask_for(extra: str) -> None:
+def test_constraints_name_packages_of_extras(extra: str) -> None:
     tested = pins(ROOT / "constraints.txt")
     for one in requirements(_CONFIG["options.extras_require"][extra]):
         assert canonicalize_name(one.name) in tested, f"{one.name} is missing from constraints.txt: run .ci/pin"
@@ -65,7 +65,7 @@ def test_the_tested_set_holds_no_cuda() -> None:
     assert str(tested["torch"].specifier) == "==2.13.0"
 
 
-def test_only_the_environments_for_python_3_11_name_torch() -> None:
+def test_tox_environments_that_name_torch() -> None:
     tox = configparser.ConfigParser()
     tox.read(ROOT / "tox.ini", encoding="utf-8")
     named = {section for section in tox.sections() if re.search(r"\b(torch|dev)\b", tox[section].get("extras", ""))}

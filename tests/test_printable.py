@@ -38,7 +38,7 @@ def test_printable_shows_what_was_there() -> None:
     assert printable(HOSTILE) == r"\x1b]0;title\x07\x1b[2J\x9b31m\x08\x0d\u202e\u2028\ud800"
 
 
-def test_the_command_prints_no_control_characters_of_a_manifest(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_command_escapes_control_characters_of_manifest(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     root = write_repository(tmp_path / "3dreasonknee")
     tree = json.loads((root / MANIFEST).read_text())
     tree["source"]["revision"] = tree["name"] = HOSTILE
@@ -51,7 +51,7 @@ def test_the_command_prints_no_control_characters_of_a_manifest(tmp_path: Path, 
     assert not set(err) & set("\x1b\x07\x08\x9b\r\u202e")
 
 
-def test_the_command_prints_no_control_characters_of_errors(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_command_escapes_control_characters_of_errors(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     root = write_repository(tmp_path / "3dreasonknee")
     tree = json.loads((root / MANIFEST).read_text())
     tree["configs"]["quintuples"]["splits"]["train"]["shards"][0]["sha256"] = [HOSTILE]

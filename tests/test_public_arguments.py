@@ -91,7 +91,7 @@ def test_public_names_refuse_wrong_arguments(name: str, arguments: dict[str, Any
         getattr(public, name)(**usual.get(name, {}) | arguments)
 
 
-def test_make_dataloader_takes_numpy_numbers_and_saves_plain_ones() -> None:
+def test_make_dataloader_numpy_numbers() -> None:
     given = {"batch_size": np.int64(2), "seed": np.int64(3), "volumes_in_flight": np.int32(4)}
     numbers = {"rank": np.int64(0), "world_size": np.int64(1)}
     with public.make_dataloader(ROWS, shuffle=True, **given, **numbers) as loader:

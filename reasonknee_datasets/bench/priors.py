@@ -5,22 +5,37 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reasonknee_datasets.bench.arrays import NONE, WIDTH
 from reasonknee_datasets.errors import BenchError, RepositoryNotFoundError
-from reasonknee_datasets.json_fields import Fields, parse_json
+from reasonknee_datasets.json_fields import (
+    NUMBER,
+    WHOLE,
+    FieldKind,
+    ListOf,
+    MapOf,
+    Shape,
+    check_shape,
+    parse_json,
+    whole,
+)
+from reasonknee_datasets.manifest import MOST_BYTES
 from reasonknee_datasets.moaks import QUESTIONS, SLOTS, Question, Slot
 from reasonknee_datasets.prepare.prior_counts import FORMAT, PRIORS
+from reasonknee_datasets.read_errors import reading
 from reasonknee_datasets.schema import SIDES
 from reasonknee_datasets.sources import Repository
-from reasonknee_datasets.sources.repository import read_bytes, reading
+from reasonknee_datasets.volumes import find_credentials
+from reasonknee_datasets.volumes.filesystems import read_file
 
 _AGAIN = "Prepare the release again: reasonknee prepare --release RELEASE --out FOLDER --overwrite"
 _GRADES = 1 + max(slot.high for slot in SLOTS)
 _ROWS = 1 + max(QUESTIONS)
+_UNITS = ("mm", "fraction")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,7 +109,7 @@ def read_priors(data: Repository) -> TrainPriors:
     url = data.url(PRIORS)
     try:
         with reading(url, "priors"):
-            text = read_bytes(url)
+            text = read_file(url, find_credentials(url), MOST_BYTES)
     except RepositoryNotFoundError as error:
         raise BenchError(
             f"{data.root} has no {PRIORS} next to its manifest. Scores need it for the baselines. {_AGAIN}."
@@ -108,55 +123,67 @@ def read_priors(data: Repository) -> TrainPriors:
 
 def _read(text: bytes, revision: str, url: str) -> TrainPriors:
     try:
-        tree = Fields(parse_json(text), "file of priors", lambda problem: BenchError(f"{problem}, in {url}. {_AGAIN}."))
+        tree = parse_json(text)
+        check_shape(tree, {"format": WHOLE})
+        if tree["format"] == FORMAT:
+            check_shape(tree, _SHAPE)
+            answers = {question.id: _answers(question, tree) for question in _RECORDED}
+            return TrainPriors(revision, tree["rows"], _counts(tree), answers, *_boxes(tree["boxes"]))
     except ValueError as error:
-        if isinstance(error, BenchError):
-            raise
-        raise BenchError(f"The priors in {url} cannot be read as JSON: {str(error)[:200]}. {_AGAIN}.") from error
-    if tree.whole("format") != FORMAT:
-        raise BenchError(
-            f"The priors in {url} have format {tree.tree['format']}, and this version of the package reads format "
-            f"{FORMAT}. Upgrade reasonknee_datasets if the number is higher, otherwise: {_AGAIN}."
-        )
-    boxes = _boxes(tree.inside("boxes"))
-    answers = dict(_answers(tree.inside("questions")))
-    counts = _counts(tree.inside("slots"))
-    return TrainPriors(revision, tree.whole("rows"), counts, answers, boxes["mm"], boxes["fraction"])
+        raise BenchError(f"The priors in {url} are damaged: {error}. {_AGAIN}.") from error
+    raise BenchError(
+        f"The priors in {url} have format {tree['format']}, and this version of the package reads format "
+        f"{FORMAT}. Upgrade reasonknee_datasets if the number is higher, otherwise: {_AGAIN}."
+    )
 
 
-def _counts(slots: Fields) -> NDArray[np.int64]:
+_RECORDED = tuple(question for question in QUESTIONS.values() if question.in_records)
+_BOX: Mapping[str, Shape] = {
+    "side": FieldKind(" or ".join(SIDES), SIDES.__contains__),
+    "question_id": whole(_ROWS - 1),
+    **dict.fromkeys(_UNITS, ListOf(NUMBER, 6)),
+}
+_SHAPE: Shape = {
+    "format": WHOLE,
+    "rows": WHOLE,
+    "slots": {
+        slot.name: {"counts": {str(grade): WHOLE for grade in slot.legal}}
+        for question in _RECORDED
+        for slot in question.slots
+    },
+    "questions": {f"q{question.id:02d}": {"counts": MapOf(WHOLE)} for question in _RECORDED},
+    "boxes": MapOf(_BOX),
+}
+
+
+def _counts(tree: Any) -> NDArray[np.int64]:
     table = np.zeros((len(SLOTS), _GRADES), dtype=np.int64)
-    for slot in SLOTS:
-        if QUESTIONS[slot.question_id].in_records:
-            counts = slots.inside(slot.name).inside("counts")
-            table[slot.id, : slot.high + 1] = [counts.whole(str(grade)) for grade in slot.legal]
+    for question in _RECORDED:
+        for slot in question.slots:
+            counts = tree["slots"][slot.name]["counts"]
+            table[slot.id, : slot.high + 1] = [counts[str(grade)] for grade in slot.legal]
     return table
 
 
-def _answers(questions: Fields) -> Iterator[tuple[int, dict[tuple[int, ...], int]]]:
-    for question in QUESTIONS.values():
-        if question.in_records:
-            counts = questions.inside(f"q{question.id:02d}").inside("counts")
-            yield question.id, {_answer(question, text, counts): counts.whole(text) for text in counts.tree}
-
-
-def _answer(question: Question, text: str, counts: Fields) -> tuple[int, ...]:
+def _answers(question: Question, tree: Any) -> dict[tuple[int, ...], int]:
+    """Return how often each whole answer of a question occurs."""
     legal = [{str(grade): grade for grade in slot.legal} for slot in question.slots]
-    grades = text[:100].split(" ")
-    if len(grades) != len(legal) or any(grade not in known for grade, known in zip(grades, legal, strict=True)):
-        raise counts.fail(f"The {counts.place} must name whole answers of question {question.id}, got {text[:40]!a}")
-    return tuple(known[grade] for grade, known in zip(grades, legal, strict=True))
+    counts = {}
+    for text, count in tree["questions"][f"q{question.id:02d}"]["counts"].items():
+        grades = text[:100].split(" ")
+        if len(grades) != len(legal) or any(grade not in known for grade, known in zip(grades, legal, strict=True)):
+            raise ValueError(f"{text[:40]!a} is not a whole answer of question {question.id}")
+        counts[tuple(known[grade] for grade, known in zip(grades, legal, strict=True))] = count
+    return counts
 
 
-def _boxes(boxes: Fields) -> dict[str, NDArray[np.float64]]:
-    tables = {unit: np.full((_ROWS, len(SIDES), 2, 3), np.nan) for unit in ("mm", "fraction")}
-    for name, item in boxes.each():
-        if item.text("side") not in SIDES:
-            raise item.fail(f"The box {name[:40]!a} must be of a left or right knee, got {item.text('side')[:40]!a}")
-        place = item.whole("question_id", _ROWS - 1), SIDES.index(item.text("side"))
-        for unit, table in tables.items():
-            table[place] = np.array(item.numbers(unit, 6)).reshape(2, 3)
-    return tables
+def _boxes(boxes: Any) -> Iterator[NDArray[np.float64]]:
+    """Return the median boxes in mm, and in shares of the volume's extent."""
+    for unit in _UNITS:
+        table = np.full((_ROWS, len(SIDES), 2, 3), np.nan)
+        for item in boxes.values():
+            table[item["question_id"], SIDES.index(item["side"])] = np.array(item[unit], dtype=float).reshape(2, 3)
+        yield table
 
 
 @dataclass(frozen=True, slots=True, eq=False)

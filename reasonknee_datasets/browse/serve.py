@@ -11,7 +11,7 @@ from typing import Any
 
 from reasonknee_datasets.browse.niivue_bundle import BrowserError, niivue_module
 from reasonknee_datasets.errors import missing_extra
-from reasonknee_datasets.plain_paths import is_url
+from reasonknee_datasets.safe_paths import is_url
 from reasonknee_datasets.sources import find_place, find_repository, find_volumes, name_setting
 
 PORT = 8317

@@ -13,10 +13,9 @@ from tqdm.auto import tqdm
 
 from reasonknee_datasets.errors import RepositoryError, RepositoryNotFoundError
 from reasonknee_datasets.manifest import Manifest
-from reasonknee_datasets.plain_paths import is_url, join
-from reasonknee_datasets.private_files import open_regular
+from reasonknee_datasets.read_errors import reading
+from reasonknee_datasets.safe_paths import is_url, join, open_regular
 from reasonknee_datasets.sources import find_place, find_volumes, keep_credentials, open_repository
-from reasonknee_datasets.sources.repository import reading
 from reasonknee_datasets.volumes import find_credentials
 from reasonknee_datasets.volumes.filesystems import open_filesystem
 

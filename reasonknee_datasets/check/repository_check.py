@@ -14,7 +14,6 @@ from tqdm.auto import tqdm
 from reasonknee_datasets.errors import ReasonKneeError
 from reasonknee_datasets.manifest import VolumeRecord
 from reasonknee_datasets.parallel import cores, each_done
-from reasonknee_datasets.plain_paths import join
 from reasonknee_datasets.quality import (
     CheckedVolume,
     DataChecker,
@@ -23,6 +22,7 @@ from reasonknee_datasets.quality import (
     check_allowed_names,
     measure_image,
 )
+from reasonknee_datasets.safe_paths import join
 from reasonknee_datasets.schema import CONFIGS, Quintuple
 from reasonknee_datasets.sources import (
     Repository,

@@ -9,16 +9,24 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TypeAlias
 
+from reasonknee_datasets.safe_paths import is_url
+
 # Adds the arguments; does the work and gives an exit status, None for 0; what `--help` says.
 Command: TypeAlias = tuple[Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], "int | None"], str]
 
 
 def positive(text: str) -> int:
     """Read a whole number of 1 or more."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be 1 or more, not {number}")
-    return number
+    if not text.strip().isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of 1 or more, not {text}")
+    return int(text)
+
+
+def local(text: str) -> Path:
+    """Read a path on this machine; a URL would become a folder named ``https:``."""
+    if is_url(text):
+        raise argparse.ArgumentTypeError(f"must be a path on this machine, not {text}. Download it first")
+    return Path(text)
 
 
 def numbers(text: str) -> tuple[int, ...]:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from reasonknee_datasets.cli.arguments import Command, say
+from reasonknee_datasets.cli.arguments import Command, local, say
 
 
 def _port(text: str) -> int:
-    number = int(text)
-    if not 0 <= number < 65536:
-        raise argparse.ArgumentTypeError(f"must be 0 to 65535, not {number}")
-    return number
+    if not text.strip().isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 0 to 65535, not {text}")
+    return int(text)
 
 
 def _add_browse(command: argparse.ArgumentParser) -> None:
@@ -20,7 +18,7 @@ def _add_browse(command: argparse.ArgumentParser) -> None:
         "dir", metavar="DIR", nargs="?", help="a prepared repository (default: REASONKNEE_DATA, ./3dreasonknee)"
     )
     command.add_argument(
-        "--predictions", type=Path, metavar="FILE", help="JSON lines or an .eval log, shown worst first"
+        "--predictions", type=local, metavar="FILE", help="JSON lines or an .eval log, shown worst first"
     )
     command.add_argument("--volumes-dir", metavar="DIR", help="the folder with volumes/, if not the repository")
     command.add_argument("--port", type=_port, help="default: 8317, or a free one where that is taken")

@@ -5,19 +5,27 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from reasonknee_datasets.cli.arguments import Command, add_workers, choose_executor
+from reasonknee_datasets.cli.arguments import Command, add_workers, choose_executor, local
 
 
 def _add_convert(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--oai", type=Path, metavar="DIR", help="an OAI download: NDA package, results tree, folders")
+    command.add_argument("--oai", type=local, metavar="DIR", help="an OAI download: NDA package, results tree, folders")
     command.add_argument(
-        "--nifti", type=Path, metavar="DIR", help="volumes converted already: by dcm2niix, OAIZIB-CM, plain folders"
+        "--nifti",
+        type=local,
+        metavar="DIR",
+        help="volumes converted already: by dcm2niix, OAIZIB-CM, plain folders",
     )
     command.add_argument(
-        "--release", type=Path, metavar="DIR", help="the official release; without it every DESS series is converted"
+        "--release",
+        type=local,
+        metavar="DIR",
+        help="the official release; without it every DESS series is converted",
     )
-    command.add_argument("--series", type=Path, metavar="DIR", help="convert one series by itself: a folder or archive")
-    command.add_argument("--out", type=Path, required=True, help="a folder for the images; with --series a .nii.gz")
+    command.add_argument(
+        "--series", type=local, metavar="DIR", help="convert one series by itself: a folder or archive"
+    )
+    command.add_argument("--out", type=local, required=True, help="a folder for the images; with --series a .nii.gz")
     command.add_argument(
         "--dry-run", action="store_true", help="only report present and missing series, and list those to order"
     )

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from reasonknee_datasets.cli.arguments import Command, add_acl, add_workers, choose_executor, positive, say
+from reasonknee_datasets.cli.arguments import Command, add_acl, add_workers, choose_executor, local, positive, say
 from reasonknee_datasets.errors import RepositoryError
 
 
 def _add_demo(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--out", type=Path, default=Path("reasonknee_demo"), help="a new folder (default: %(default)s)"
+        "--out", type=local, default=Path("reasonknee_demo"), help="a new folder (default: %(default)s)"
     )
     _add_phantom_size(command, patients=6)
     command.add_argument("--open", action="store_true", help="then open the example in the dataset browser (extra app)")
@@ -33,13 +33,13 @@ def _demo(arguments: argparse.Namespace) -> None:
 
 
 def _add_phantom_size(command: argparse.ArgumentParser, *, patients: int | None, told: str = "%(default)s") -> None:
-    command.add_argument("--patients", type=positive, default=patients, help=f"how many (default: {told})")
+    command.add_argument("--patients", type=positive, default=patients, help=f"number of patients (default: {told})")
     command.add_argument("--size", choices=("tiny", "oai"), default="tiny", help="voxel grid (default: %(default)s)")
     command.add_argument("--seed", type=int, default=0, help="same seed, same bytes (default: %(default)s)")
 
 
 def _add_phantom(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--out", type=Path, required=True, help="a new folder for the synthetic release")
+    command.add_argument("--out", type=local, required=True, help="a new folder for the synthetic release")
     _add_phantom_size(command, patients=None, told="6; 18 with --dicom")
     command.add_argument(
         "--dicom",
@@ -97,9 +97,9 @@ _ALLOWED = (
 
 
 def _add_prepare(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--release", type=Path, required=True, help="the official release")
-    command.add_argument("--images", type=Path, help="the images, if they are not in the release's data/images")
-    command.add_argument("--out", type=Path, required=True, help="the prepared repository, by custom 3dreasonknee")
+    command.add_argument("--release", type=local, required=True, help="the official release")
+    command.add_argument("--images", type=local, help="the images, if they are not in the release's data/images")
+    command.add_argument("--out", type=local, required=True, help="the prepared repository to write")
     command.add_argument(
         "--volumes",
         choices=("pack", "copy", "link", "none"),
@@ -119,7 +119,7 @@ def _add_prepare(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--moaks-tables",
-        type=Path,
+        type=local,
         metavar="TABLE",
         action="append",
         default=[],
@@ -189,7 +189,7 @@ def _prepare(arguments: argparse.Namespace) -> None:
 def _add_pack(command: argparse.ArgumentParser) -> None:
     command.add_argument("files", metavar="FILE", nargs="+", help="a .nii.gz or .nii")
     where = command.add_mutually_exclusive_group(required=True)
-    where.add_argument("--out", type=Path, metavar="DIR", help="where to write them; nothing there is ever replaced")
+    where.add_argument("--out", type=local, metavar="DIR", help="where to write them; nothing there is ever replaced")
     where.add_argument(
         "--in-place", action="store_true", help="replace each .nii.gz by its seekable form; the NIfTI inside stays"
     )
@@ -231,7 +231,10 @@ def _add_check(command: argparse.ArgumentParser) -> None:
         help="do not count errors of this check; repeatable",
     )
     command.add_argument(
-        "--report", type=Path, metavar="DIR", help="write check.json, and check.html with pictures of the worst, here"
+        "--report",
+        type=local,
+        metavar="DIR",
+        help="write check.json, and check.html with pictures of the worst, here",
     )
     add_workers(command)
 
@@ -265,7 +268,7 @@ def _check(arguments: argparse.Namespace) -> int:
 def _add_show(command: argparse.ArgumentParser) -> None:
     command.add_argument("dir", metavar="DIR", help="a prepared repository: a folder or URL")
     command.add_argument("id", metavar="ID", help="the row, for example 9016403/00M/right/q19")
-    command.add_argument("--out", type=Path, required=True, help="the picture to write: .png, .pdf or .svg")
+    command.add_argument("--out", type=local, required=True, help="the picture to write: .png, .pdf or .svg")
 
 
 def _show(arguments: argparse.Namespace) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reasonknee_datasets.cli.arguments import Command, add_acl
+from reasonknee_datasets.cli.arguments import Command, add_acl, local
 
 if TYPE_CHECKING:
     from reasonknee_datasets.oai.moaks_tables import MoaksTables
@@ -21,10 +20,10 @@ def _add_export_labels(command: argparse.ArgumentParser) -> None:
         "tables",
         metavar="TABLE",
         nargs="+",
-        type=Path,
+        type=local,
         help="MOAKS tables of OAI (ASCII, CSV, SAS) or of the release (data/labels), or folders of them",
     )
-    command.add_argument("--out", type=Path, required=True, help="the .csv file for the labels")
+    command.add_argument("--out", type=local, required=True, help="the .csv file for the labels")
     command.add_argument(
         "--readings",
         choices=("first", "latest", "agree", "all"),
@@ -40,7 +39,7 @@ def _add_export_labels(command: argparse.ArgumentParser) -> None:
     add_acl(command)
     command.add_argument(
         "--compare",
-        type=Path,
+        type=local,
         metavar="RELEASE",
         help="compare the tables with the grades of the official release; writes agreement.csv and disagreements.csv "
         "next to --out",

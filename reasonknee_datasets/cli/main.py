@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from reasonknee_datasets import __version__
 from reasonknee_datasets.cli import bench, browse, convert, data, diff, export_labels, publish
@@ -27,13 +27,23 @@ _COMMANDS = {name: command for module in _MODULES for name, command in module.CO
 
 
 class _Parser(argparse.ArgumentParser):
-    """An ArgumentParser that answers a misspelt command with the nearest one."""
+    """An ArgumentParser that suggests the nearest name for a misspelt command, value or option."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:  # refused here, where the options of the command are known
+            near = get_close_matches(unknown[0].partition("=")[0], self._option_string_actions, n=1)
+            hint = f"Did you mean {near[0]}?" if near else f"Run: {self.prog} --help"
+            self.error(f"unrecognized arguments: {' '.join(unknown)}. {hint}")
+        return found, unknown
 
     def error(self, message: str) -> NoReturn:
         if "invalid choice" in message:
             typed, *choices = re.findall(r"'([^']*)'", message) or [""]
             near = get_close_matches(typed, choices or _COMMANDS, n=1)
             message += f". Did you mean {near[0]!r}?" if near else ""
+        if message.endswith("required: COMMAND"):
+            message = f"no command is given. Run: {self.prog} --help"
         super().error(message)
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from reasonknee_datasets.cli.arguments import Command, add_workers, choose_executor
+from reasonknee_datasets.cli.arguments import Command, add_workers, choose_executor, local
 
 
 def _add_previews(command: argparse.ArgumentParser) -> None:
-    command.add_argument("dir", metavar="DIR", type=Path, help="a prepared repository in a local folder")
+    command.add_argument("dir", metavar="DIR", type=local, help="a prepared repository in a local folder")
     command.add_argument("--volumes-dir", metavar="DIR", help="the place that contains volumes/, if not the repository")
     command.add_argument("--overwrite", action="store_true", help="draw previews again where there are some")
     add_workers(command)
@@ -47,7 +46,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 
 def _add_push(command: argparse.ArgumentParser) -> None:
-    command.add_argument("dir", metavar="DIR", type=Path, help="a prepared repository in a local folder")
+    command.add_argument("dir", metavar="DIR", type=local, help="a prepared repository in a local folder")
     command.add_argument(
         "--repo", metavar="OWNER/NAME", required=True, help="the dataset repository; created if absent"
     )
@@ -87,7 +86,7 @@ def _push(arguments: argparse.Namespace) -> None:
 
 
 def _add_download(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--out", metavar="DIR", type=Path, required=True, help="the folder of the official release")
+    command.add_argument("--out", metavar="DIR", type=local, required=True, help="the folder of the official release")
     command.add_argument("--revision", help="commit, tag or branch (default: the commit this version was written for)")
     command.add_argument("--repo", metavar="OWNER/NAME", help="another dataset repository than the official one")
     command.add_argument("--no-masks", action="store_true", help="leave out the segmentation masks")

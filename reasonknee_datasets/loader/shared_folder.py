@@ -23,7 +23,7 @@ from pathlib import Path
 from reasonknee_datasets.errors import LoaderError
 from reasonknee_datasets.loader.janitor import ALIVE, Janitor, is_file, remove_if_free
 from reasonknee_datasets.loader.slots import alone
-from reasonknee_datasets.private_files import is_private_folder, make_private_folder
+from reasonknee_datasets.safe_paths import is_private_folder, make_private_folder
 from reasonknee_datasets.system import call_in_forked_child, fcntl
 
 _COUNTS = struct.Struct("<QQ")

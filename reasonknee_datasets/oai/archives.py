@@ -19,7 +19,7 @@ from tarfile import EOFHeaderError, HeaderError, ReadError  # type: ignore[attr-
 from typing import IO
 
 from reasonknee_datasets.oai.conversion_errors import Refusal
-from reasonknee_datasets.private_files import open_regular
+from reasonknee_datasets.safe_paths import open_regular
 
 MAX_FILES = 4_000  # most files of one series; OAI's largest has some hundreds
 MAX_FILE_BYTES = 1 << 29  # most bytes of one file; a whole DESS series as one multi-frame file has 52 MB

@@ -22,7 +22,7 @@ from reasonknee_datasets.oai.archives import SeriesPlace, is_tar, is_zip
 from reasonknee_datasets.oai.conversion_errors import Refusal
 from reasonknee_datasets.oai.series import peek_headers
 from reasonknee_datasets.oai.series_identity import is_dess, read_series_number, read_side, read_visit
-from reasonknee_datasets.private_files import open_regular
+from reasonknee_datasets.safe_paths import open_regular
 from reasonknee_datasets.schema import Side
 
 _SERIES = re.compile(r"(?:^|/)([0-9]{7})/([0-9]{8})/([0-9]{8})(?:\.tar\.gz|\.tgz|\.zip)?$")

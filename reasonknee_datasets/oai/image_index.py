@@ -22,7 +22,7 @@ from reasonknee_datasets.oai.image_files import CLEARLY, ImageFile, load_image, 
 from reasonknee_datasets.oai.image_grids import TargetGrid
 from reasonknee_datasets.oai.series_identity import Claim, read_side
 from reasonknee_datasets.orientation import between
-from reasonknee_datasets.private_files import read_regular
+from reasonknee_datasets.safe_paths import read_regular
 from reasonknee_datasets.volumes import open_volume
 
 _ENDS = (".nii", ".nii.gz")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from reasonknee_datasets.errors import ConvertError, missing_extra
-from reasonknee_datasets.private_files import read_regular
+from reasonknee_datasets.safe_paths import read_regular
 
 SAS_SUFFIXES = (".sas7bdat", ".xpt")
 _LARGEST = 1 << 29  # bytes; OAI's largest MOAKS table has some 2,400 rows
@@ -41,7 +41,7 @@ def read_cells(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
             return _read_sas(path)
         return _read_text(path)
     except OSError as error:
-        raise ConvertError(f"{path} cannot be read: {error.strerror or error}.") from error
+        raise ConvertError(f"{path} cannot be read: {error.strerror or error}. Check the path.") from error
 
 
 def _read_text(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from reasonknee_datasets.errors import PrepareError, ReasonKneeError, os_remedy
 from reasonknee_datasets.manifest import MANIFEST
-from reasonknee_datasets.private_files import make_private_folder, open_regular
+from reasonknee_datasets.safe_paths import make_private_folder, open_regular
 
 WORK = ".work"  # folder inside the sibling for files that help to write the repository and are not part of it
 

@@ -25,8 +25,8 @@ from reasonknee_datasets.errors import PrepareError, ReasonKneeError, VolumeErro
 from reasonknee_datasets.manifest import VolumeRecord
 from reasonknee_datasets.parallel import each_done
 from reasonknee_datasets.prepare.staging import DISK_ERRORS, WORK, hash_file
-from reasonknee_datasets.private_files import open_regular
 from reasonknee_datasets.quality import ImageStatistics, measure_image
+from reasonknee_datasets.safe_paths import open_regular
 from reasonknee_datasets.volumes import Geometry, open_volume, pack
 from reasonknee_datasets.volumes.fingerprint import VolumeFingerprint, fingerprint, read_with_fingerprint
 

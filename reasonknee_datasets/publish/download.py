@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from reasonknee_datasets.errors import PublishError, os_remedy
-from reasonknee_datasets.private_files import open_regular
 from reasonknee_datasets.publish.hub_calls import call_hub, open_hub
+from reasonknee_datasets.safe_paths import open_regular
 from reasonknee_datasets.schema import OFFICIAL
 
 REVISION = "7a611f92fd3ad3954e8b62feef49ee12bfef725a"

@@ -24,10 +24,10 @@ from reasonknee_datasets import card
 from reasonknee_datasets.errors import PublishError, ReasonKneeError, add_note
 from reasonknee_datasets.manifest import MANIFEST, WITHOUT_PREVIEWS, Manifest, Shard
 from reasonknee_datasets.parallel import cores, each_done
-from reasonknee_datasets.plain_paths import is_url, join
 from reasonknee_datasets.prepare.shard_writer import stock_schema, write_parquet
 from reasonknee_datasets.prepare.side_files import SIDE_FILES, write_side_files
 from reasonknee_datasets.prepare.staging import WORK, hash_file, restore_interrupted, staged
+from reasonknee_datasets.safe_paths import is_url, join
 from reasonknee_datasets.schema import PREVIEW
 from reasonknee_datasets.sources import find_place, find_volumes
 from reasonknee_datasets.sources.repository import open_repository

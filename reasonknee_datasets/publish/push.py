@@ -14,11 +14,11 @@ from tqdm.auto import tqdm
 from reasonknee_datasets import __version__
 from reasonknee_datasets.errors import PublishError
 from reasonknee_datasets.manifest import FOLDERS, MANIFEST, Manifest, VolumeRecord
-from reasonknee_datasets.plain_paths import is_url
 from reasonknee_datasets.prepare.staging import hash_file
 from reasonknee_datasets.publish.doctor import examine
 from reasonknee_datasets.publish.hub_calls import call_hub, open_hub
 from reasonknee_datasets.publish.previews import write_without_previews
+from reasonknee_datasets.safe_paths import is_url
 from reasonknee_datasets.sources import find_place
 from reasonknee_datasets.sources.repository import open_repository
 

@@ -10,9 +10,8 @@ from pathlib import Path
 
 from reasonknee_datasets.boxes import BoxConvention
 from reasonknee_datasets.errors import BoxError, ReleaseError
-from reasonknee_datasets.json_fields import Fields, parse_json
-from reasonknee_datasets.plain_paths import stays_inside
-from reasonknee_datasets.private_files import open_regular
+from reasonknee_datasets.json_fields import FLAG, TEXT, check_shape, parse_json
+from reasonknee_datasets.safe_paths import open_regular, stays_inside
 
 OFFICIAL_PREFIX = "../data/"
 _REVISION = re.compile(r"[0-9a-f]{40}")
@@ -156,13 +155,12 @@ def read_marker(data: Path) -> Marker | None:
     try:
         with os.fdopen(open_regular(path), "rb") as file:
             tree = parse_json(file.read(_MOST_BYTES))
-        fields = Fields(tree, MARKER, lambda problem: ReleaseError(f"{problem}, in {path}. {remedy}."))
-        if not fields.flag("synthetic"):
+        check_shape(tree, {"synthetic": FLAG})
+        if not tree["synthetic"]:
             return None
-        return Marker(fields.flag("annotations_only"), BoxConvention.parse(fields.text("box_convention")))
+        check_shape(tree, {"annotations_only": FLAG, "box_convention": TEXT})
+        return Marker(tree["annotations_only"], BoxConvention.parse(tree["box_convention"]))
     except FileNotFoundError:
         return None
-    except ReleaseError:
-        raise
     except (OSError, ValueError, BoxError) as error:
         raise ReleaseError(f"{path} cannot be read: {str(error)[:200]}. {remedy}.") from error

@@ -20,10 +20,10 @@ from tqdm import tqdm
 
 from reasonknee_datasets import moaks
 from reasonknee_datasets.errors import ReleaseError, os_remedy
-from reasonknee_datasets.private_files import open_regular
 from reasonknee_datasets.release.official_record import Fault, RecordContent, RecordReader, check_record, volume_key
 from reasonknee_datasets.release.report import NULLED, NulledGrade, Problems
 from reasonknee_datasets.release.split_files import OFFICIAL_SPLITS, Study
+from reasonknee_datasets.safe_paths import open_regular
 from reasonknee_datasets.schema import Split, quintuple_id
 
 CHUNK = 1 << 16

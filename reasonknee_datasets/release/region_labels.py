@@ -15,9 +15,9 @@ from typing import Any
 
 from reasonknee_datasets import moaks
 from reasonknee_datasets.errors import GradeError, ReleaseError, os_remedy
-from reasonknee_datasets.private_files import read_regular
 from reasonknee_datasets.release.paths import is_there
 from reasonknee_datasets.release.report import Problems
+from reasonknee_datasets.safe_paths import read_regular
 
 QUESTION_FILES = ("questions.json", "questions_nobbox_guided.json", "questions_nobbox_zeroshot.json")
 _MOST_PROMPT_BYTES = 10_000_000

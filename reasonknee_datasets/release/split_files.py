@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reasonknee_datasets.errors import ReleaseError, os_remedy
-from reasonknee_datasets.plain_paths import stays_inside
-from reasonknee_datasets.private_files import open_regular
 from reasonknee_datasets.release.paths import OFFICIAL_PREFIX, ReleaseRoot, is_there
 from reasonknee_datasets.release.report import Problems
+from reasonknee_datasets.safe_paths import open_regular, stays_inside
 from reasonknee_datasets.schema import SPLITS, VISITS, Side, Split, volume_id, volume_path
 
 COLUMNS = (

@@ -1,9 +1,10 @@
 """Finding a prepared repository and reading its tables, locally or through any fsspec URL."""
 
-from reasonknee_datasets.plain_paths import join
+from reasonknee_datasets.safe_paths import join
 from reasonknee_datasets.sources.repository import (
     NAME,
     Repository,
+    WithdrawnDataWarning,
     find_place,
     find_repository,
     find_volumes,
@@ -14,12 +15,10 @@ from reasonknee_datasets.sources.repository import (
     trying_credentials,
 )
 from reasonknee_datasets.sources.revisions import (
-    WithdrawnDataWarning,
     check_mixture,
     check_revision,
     describe_changes,
     resolve_revision,
-    warn_withdrawn,
 )
 from reasonknee_datasets.sources.selection import (
     LAZY,
@@ -67,5 +66,4 @@ __all__ = [
     "select",
     "to_place",
     "trying_credentials",
-    "warn_withdrawn",
 ]

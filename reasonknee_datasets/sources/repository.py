@@ -5,31 +5,45 @@ A place is an absolute local folder or an fsspec URL, as a string that holds no 
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from fsspec import available_protocols
 
-from reasonknee_datasets.errors import ReasonKneeError, RepositoryError, RepositoryNotFoundError, os_remedy
-from reasonknee_datasets.manifest import MANIFEST, Manifest, manifest_limit, refuse_official
-from reasonknee_datasets.plain_paths import is_url, join
-from reasonknee_datasets.private_files import read_regular
+from reasonknee_datasets.errors import RepositoryError, RepositoryNotFoundError
+from reasonknee_datasets.manifest import MANIFEST, Manifest
+from reasonknee_datasets.safe_paths import is_url, join
+from reasonknee_datasets.schema import parse_id, volume_id, volume_path
 from reasonknee_datasets.volumes import find_credentials, set_credentials
-from reasonknee_datasets.volumes.credentials import redact, redact_text, shows_secret, split_hops
-from reasonknee_datasets.volumes.filesystems import read_file, store_errors
+from reasonknee_datasets.volumes.credentials import redact, split_hops
 
 NAME = "3dreasonknee"
 DATA = "REASONKNEE_DATA"
 VOLUMES = "REASONKNEE_VOLUMES"
 REQUIRE_REAL = "REASONKNEE_REQUIRE_REAL"
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".7z")
+_SHOWN = 5
+WITHDRAWN = files("reasonknee_datasets").joinpath("withdrawn.json")
+"""The list of withdrawn revisions and rows that this version of the package ships."""
+# The address that a browser shows for a dataset of the Hub.
+_HUB_PAGE = re.compile(
+    r"https://(?:huggingface\.co|hf\.co)/datasets/(?P<name>[^/?#@]+/[^/?#@]+)(?:/tree/(?P<revision>[^/?#]+))?/?"
+)
 PREPARE = "reasonknee prepare --release {release} --out 3dreasonknee"
+
+
+class WithdrawnDataWarning(UserWarning):
+    """Rows or a whole revision that are loaded were withdrawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,20 +83,8 @@ def open_repository(root: str, *, where: str = "") -> Repository:
     RepositoryError
         If it is an official release, which has to be prepared first, or the manifest cannot be read.
     """
-    url = join(root, MANIFEST)
-    try:
-        with reading(url, "manifest"):
-            data = read_bytes(url)
-    except RepositoryNotFoundError as error:
-        with reading(root, "repository"):
-            refuse_official(root, find_credentials(root))
-        remedy = f"Name the folder or URL of one, or write one: {PREPARE.format(release='RELEASE')}"
-        if is_url(root):  # many stores answer "not found" where reading is not permitted
-            remedy += "; pass storage_options= or token= if it needs credentials"
-        raise RepositoryNotFoundError(
-            f"{place_subject(root, where)} is not a prepared repository: it has no {MANIFEST}. {remedy}."
-        ) from error
-    return Repository(root, Manifest.from_bytes(data, where=url))
+    options = find_credentials(root) if is_url(root) else None
+    return Repository(root, Manifest.load(root, storage_options=options, setting=where))
 
 
 def place_subject(place: str, setting: str) -> str:
@@ -94,13 +96,6 @@ def place_subject(place: str, setting: str) -> str:
     ('REASONKNEE_DATA names /data/knees, which', '/data/knees')
     """
     return f"{setting} names {place}, which" if setting else place
-
-
-def read_bytes(url: str) -> bytes:
-    """Read a small file whole, with the credentials of its place; it may be as long as a manifest."""
-    if not is_url(url):
-        return read_regular(url, manifest_limit())
-    return read_file(url, find_credentials(url), manifest_limit())
 
 
 def find_place(data_dir: str | os.PathLike[str] | None, environment: Mapping[str, str] = os.environ) -> str | None:
@@ -171,6 +166,8 @@ def find_repository(
     -----
     SyntheticDataWarning
         If the synthetic data are used instead.
+    WithdrawnDataWarning
+        If the revision, or a row in it, was withdrawn.
     """
     real = _is_on(environment.get(REQUIRE_REAL, ""))
     if root is None:
@@ -188,7 +185,36 @@ def find_repository(
             f"{root} has synthetic data, which {REQUIRE_REAL} forbids. Name the prepared official release, or unset "
             f"{REQUIRE_REAL}."
         )
+    _warn_withdrawn(repository.manifest)
     return repository
+
+
+def _warn_withdrawn(manifest: Manifest) -> None:
+    """Warn if a repository is of a withdrawn revision, or has withdrawn rows; with the reasons."""
+    listed = json.loads(WITHDRAWN.read_text(encoding="utf-8"))
+    known = (manifest.source.get("revision"), manifest.digest)
+    found = [
+        f"Revision {each['revision']} of this dataset was withdrawn: {each['reason']}. Load a later one."
+        for each in listed["revisions"]
+        if each["revision"] in known
+    ]
+    rows = [
+        f"{each['id']} ({each['reason']})"
+        for each in listed["rows"]
+        if each.get("revision") in (None, *known) and _volume_of(each["id"]) in manifest.volumes
+    ]
+    if rows:
+        more = f"; and {len(rows) - _SHOWN:,} more" if len(rows) > _SHOWN else ""
+        shown = "; ".join(rows[:_SHOWN]) + more
+        found.append(f"{len(rows):,} withdrawn rows are in this repository: {shown}. Leave them out.")
+    for message in found:
+        warnings.warn(message, WithdrawnDataWarning, stacklevel=5)  # the line that called load_dataset
+
+
+def _volume_of(row: str) -> str:
+    """Return the volume path of a row's or a volume's id."""
+    found = parse_id(row)
+    return volume_path(volume_id(found.patient, found.visit, found.side, found.series))
 
 
 def find_volumes(
@@ -229,10 +255,14 @@ def _check_folder(folder: Path, setting: str) -> None:
         raise RepositoryNotFoundError(f"{subject} is a file and not a folder. {remedy}")
     _refuse_interrupted(folder)
     there = next(parent for parent in folder.parents if parent.is_dir())
-    missing = folder.relative_to(there).parts[0]
+    missing, *below = folder.relative_to(there).parts
     names = sorted(entry.name for entry in there.iterdir() if not entry.name.startswith("."))
-    near = get_close_matches(missing, names, n=1)
-    remedy = f"Did you mean {str(there / near[0])!r}?" if near else f"{there} exists and has no {missing}."
+    near = [name for name in get_close_matches(missing, names) if there.joinpath(name, *below).exists()]
+    remedy = f"{there} exists and has no {missing}. Check the path."
+    if near:
+        remedy = f"Did you mean {str(there.joinpath(near[0], *below))!r}?"
+    if len(below) == 1 and not near:
+        remedy += f" A dataset on the Hub is named as hf://datasets/{missing}/{below[0]}."
     raise RepositoryNotFoundError(f"{subject} does not exist. {remedy}")
 
 
@@ -259,6 +289,8 @@ def to_place(given: str | os.PathLike[str], setting: str) -> str:
     --------
     >>> to_place("https://host/3dreasonknee/", "data_dir")
     'https://host/3dreasonknee'
+    >>> to_place("https://huggingface.co/datasets/owner/name/tree/v1", "data_dir")
+    'hf://datasets/owner/name@v1'
     >>> to_place("https://me:secret@host/3dreasonknee", "data_dir")
     Traceback (most recent call last):
         ...
@@ -267,6 +299,8 @@ def to_place(given: str | os.PathLike[str], setting: str) -> str:
     text = os.fspath(given)
     if text.startswith("file://"):
         text = unquote(urlsplit(text).path)
+    if (page := _HUB_PAGE.fullmatch(text)) is not None:
+        text = f"hf://datasets/{page['name']}" + (f"@{page['revision']}" if page["revision"] else "")
     if not is_url(text):
         return str(Path(os.path.abspath(Path(text).expanduser())))  # noqa: PTH100 (absolute() keeps "..")
     for hop in text.split("::"):
@@ -329,37 +363,3 @@ def trying_credentials(
         if place is not None and (storage_options or token):
             set_credentials(_store_of(place), None)
         raise
-
-
-@contextmanager
-def reading(url: str, what: str) -> Iterator[None]:
-    """Convert any error of a store into one error that names the place and a remedy."""
-    try:
-        yield
-    except ReasonKneeError:
-        raise
-    except (FileNotFoundError, NotADirectoryError) as error:
-        message = (
-            f"The {what} {redact(url)} does not exist. Copy the repository whole, or prepare it again: reasonknee "
-            "prepare --release RELEASE --out FOLDER."
-        )
-        raise RepositoryNotFoundError(message) from (None if shows_secret(error) else error)
-    except TypeError as error:
-        if not find_credentials(url):
-            raise
-        raise RepositoryError(
-            f"The store of {redact(url)} does not accept these storage_options: {error}. Pass what fsspec takes for "
-            f"{url.partition('://')[0]}://."
-        ) from error
-    except store_errors() as error:
-        got = f"{type(error).__name__}: {redact_text(' '.join(str(error).split()))}".rstrip(".: ")
-        remedy = "Check the address; pass storage_options= or token= if it needs credentials"
-        if not is_url(url):
-            remedy = os_remedy(error, "Check the disk or the connection")
-        if isinstance(error, ImportError):
-            store = _store_of(url).partition("://")[0]
-            remedy = f"Install the file system that fsspec needs for {store}://"
-            if store in {"s3", "s3a"}:
-                remedy = 'Run: pip install "reasonknee_datasets[s3]"'
-        message = f"The {what} {redact(url)} cannot be read: {got}. {remedy}."
-        raise RepositoryError(message) from (None if shows_secret(error) else error)

@@ -1,34 +1,21 @@
-"""Revisions: pinning a repository, refusing mixtures of two, and warning of withdrawn data."""
+"""Revisions: pinning a repository, and refusing mixtures of two."""
 
 from __future__ import annotations
 
-import json
 import re
-import warnings
 from collections.abc import Iterator
-from importlib.resources import files
 from typing import Any
 from urllib.parse import unquote
 
 from reasonknee_datasets.errors import RepositoryError, RepositoryNotFoundError
-from reasonknee_datasets.manifest import MANIFEST, Manifest
-from reasonknee_datasets.plain_paths import join
-from reasonknee_datasets.schema import parse_id, volume_id, volume_path
-from reasonknee_datasets.sources.repository import read_bytes
+from reasonknee_datasets.manifest import MANIFEST, MOST_BYTES, Manifest
+from reasonknee_datasets.safe_paths import join
 from reasonknee_datasets.volumes import find_credentials
-from reasonknee_datasets.volumes.filesystems import store_errors
+from reasonknee_datasets.volumes.filesystems import read_file, store_errors
 
 _HUB = re.compile(r"hf://datasets/(?P<name>[^/@]+/[^/@]+)(?:@(?P<revision>[^/]+))?(?P<below>/.*)?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHORT = re.compile(r"[0-9a-f]{7,64}")
-_SHOWN = 5
-
-WITHDRAWN = files("reasonknee_datasets").joinpath("withdrawn.json")
-"""The list of withdrawn revisions and rows that this version of the package ships."""
-
-
-class WithdrawnDataWarning(UserWarning):
-    """Rows or a whole revision that are loaded were withdrawn."""
 
 
 def resolve_revision(root: str, revision: str | None) -> str:
@@ -122,7 +109,8 @@ def check_mixture(manifest: Manifest, root: str, volumes: str) -> None:
         return
     absent: tuple[type[Exception], ...] = (RepositoryError, *store_errors())
     try:
-        other = Manifest.from_bytes(read_bytes(join(volumes, MANIFEST)), where=volumes)
+        data = read_file(join(volumes, MANIFEST), find_credentials(volumes), MOST_BYTES)
+        other = Manifest.from_bytes(data, where=volumes)
     except absent:  # volumes alone need no manifest
         return
     changed = [
@@ -171,37 +159,3 @@ def _hashes(manifest: Manifest) -> dict[str, str]:
 def _fields(what: str, ours: Any, theirs: Any) -> Iterator[tuple[str, Any, Any]]:
     for key in sorted(ours.keys() | theirs.keys()):
         yield f"{what} {key}", ours.get(key), theirs.get(key)
-
-
-def warn_withdrawn(manifest: Manifest) -> None:
-    """Warn if a repository is of a withdrawn revision, or has withdrawn rows.
-
-    Warns
-    -----
-    WithdrawnDataWarning
-        With the reasons.
-    """
-    listed = json.loads(WITHDRAWN.read_text(encoding="utf-8"))
-    source = manifest.source.get("revision")
-    for each in listed["revisions"]:
-        if each["revision"] in (source, manifest.digest):
-            _warn(f"Revision {each['revision']} of this dataset was withdrawn: {each['reason']}. Load a later one.")
-    rows = [
-        each
-        for each in listed["rows"]
-        if each.get("revision") in (None, source, manifest.digest) and _volume_of(each["id"]) in manifest.volumes
-    ]
-    if rows:
-        shown = "; ".join(f"{each['id']} ({each['reason']})" for each in rows[:_SHOWN])
-        more = f"; and {len(rows) - _SHOWN:,} more" if len(rows) > _SHOWN else ""
-        _warn(f"{len(rows):,} withdrawn rows are in this repository: {shown}{more}. Leave them out.")
-
-
-def _volume_of(row: str) -> str:
-    """Return the volume path of a row's or a volume's id."""
-    found = parse_id(row)
-    return volume_path(volume_id(found.patient, found.visit, found.side, found.series))
-
-
-def _warn(message: str) -> None:
-    warnings.warn(message, WithdrawnDataWarning, stacklevel=5)  # the line that called load_dataset

@@ -16,9 +16,8 @@ import pyarrow.parquet as pq
 
 from reasonknee_datasets.errors import ReasonKneeError, RepositoryError
 from reasonknee_datasets.manifest import FOOTER_END, Shard, chunk_ranges
-from reasonknee_datasets.plain_paths import is_url
-from reasonknee_datasets.private_files import open_regular
-from reasonknee_datasets.sources.repository import reading
+from reasonknee_datasets.read_errors import read_error
+from reasonknee_datasets.safe_paths import is_url, open_regular
 from reasonknee_datasets.sources.selection import Selection
 from reasonknee_datasets.volumes import find_credentials
 from reasonknee_datasets.volumes.credentials import redact
@@ -160,16 +159,15 @@ def _check_memory(url: str, batch: pa.RecordBatch) -> None:
 
 @contextmanager
 def _naming(url: str) -> Iterator[None]:
-    """Turn what Arrow and stores raise into an error that names the shard."""
-    with reading(url, "shard"):
-        try:
-            yield
-        except (pa.ArrowException, OSError) as error:
-            # For broken pages pyarrow raises a bare OSError; what a store raises is a subclass or has a number.
-            if not isinstance(error, pa.ArrowException) and (type(error) is not OSError or error.errno is not None):
-                raise
+    """Raise what Arrow and stores raise as an error that names the shard."""
+    try:
+        yield
+    except Exception as error:
+        # For broken pages pyarrow raises a bare OSError; what a store raises is a subclass or has a number.
+        if isinstance(error, pa.ArrowException) or (type(error) is OSError and error.errno is None):
             found = " ".join(str(error).split()).rstrip(".")
             raise RepositoryError(f"The shard {redact(url)} is not readable Parquet: {found}. {_AGAIN}") from error
+        raise read_error(error, url, "shard", find_credentials(url))  # noqa: B904 (it has its cause)
 
 
 def _open(url: str, shard: Shard) -> Any:

@@ -17,8 +17,7 @@ from typing import Any, NamedTuple, Protocol
 from urllib.parse import unquote, urlsplit
 
 from reasonknee_datasets.errors import VolumeError, VolumeNotFoundError, os_remedy
-from reasonknee_datasets.plain_paths import is_url, join, stays_inside
-from reasonknee_datasets.private_files import open_regular
+from reasonknee_datasets.safe_paths import is_url, join, open_regular, stays_inside
 from reasonknee_datasets.system import call_in_forked_child, read_at
 from reasonknee_datasets.volumes.credentials import redact, redact_text
 

@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonknee_datasets.errors import VolumeError, missing_extra, os_remedy
-from reasonknee_datasets.private_files import create_private, make_private_folder, open_private
+from reasonknee_datasets.safe_paths import create_private, make_private_folder, open_private
 from reasonknee_datasets.system import call_in_forked_child, fcntl
 from reasonknee_datasets.volumes.byte_source import FileIdentity
 from reasonknee_datasets.volumes.cache import Once

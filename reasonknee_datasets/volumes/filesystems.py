@@ -15,8 +15,7 @@ from collections.abc import Awaitable, Callable, Generator, Mapping
 from typing import Any
 
 from reasonknee_datasets.errors import VolumeError
-from reasonknee_datasets.plain_paths import is_url
-from reasonknee_datasets.private_files import read_regular
+from reasonknee_datasets.safe_paths import is_url, read_regular
 from reasonknee_datasets.volumes.credentials import redact, split_hops
 from reasonknee_datasets.volumes.limits import FILE_LIMIT, file_limit
 

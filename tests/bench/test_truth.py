@@ -278,31 +278,31 @@ def copy_with_priors(prepared: Path, tmp_path: Path, change: Any) -> Path:
         (lambda tree: tree.update(format=1), r"The priors in .* have format 1, .* reads format 3.*--overwrite"),
         (
             lambda tree: tree["slots"].pop("q19.size"),
-            r"'slots' of the file of priors has no field 'q19\.size'",
+            r"its field 'slots' has no field 'q19\.size'",
         ),
         (
             lambda tree: tree["questions"]["q19"].update(counts={"0 9": 1}),
-            r"'counts' of the 'q19' .* must name whole answers of question 19, got '0 9'",
+            r"'0 9' is not a whole answer of question 19",
         ),
-        (lambda tree: tree["questions"]["q19"].update(counts={"0": 1}), r"whole answers of question 19, got '0'"),
-        (lambda tree: tree.pop("boxes"), r"The file of priors has no field 'boxes'"),
+        (lambda tree: tree["questions"]["q19"].update(counts={"0": 1}), r"'0' is not a whole answer of question 19"),
+        (lambda tree: tree.pop("boxes"), r"it has no field 'boxes'"),
         (
             lambda tree: tree.update(rows="many"),
-            r"field 'rows' of the file of priors must be a whole number .*, not 'many'",
+            r"field 'rows' must be a whole number .*, not 'many'",
         ),
         (
             lambda tree: tree.update(rows=10**400),
-            r"field 'rows' of the file of priors must be a whole number .*, not a number of 1329 bits",
+            r"field 'rows' must be a whole number .*, not a number of 1329 bits",
         ),
-        (lambda tree: tree.update(slots=[]), r"'slots' of the file of priors must be an object, not a list"),
+        (lambda tree: tree.update(slots=[]), r"field 'slots' must be an object, not a list"),
         (
             lambda tree: tree["boxes"]["q01.left"].update(mm=[1e308] * 5),
-            r"field 'mm' of .* must be a list of 6, not a list of 5",
+            r"field 'boxes/.*/mm' must be a list of 6, not a list of 5",
         ),
-        (lambda tree: tree["boxes"]["q01.left"].update(side="up"), r"must be of a left or right knee, got 'up'"),
+        (lambda tree: tree["boxes"]["q01.left"].update(side="up"), r"must be right or left, not 'up'"),
         (
             lambda tree: tree["boxes"]["q01.left"].update(question_id=10**6),
-            r"field 'question_id' of .* must be a whole number",
+            r"field 'boxes/.*/question_id' must be a whole number",
         ),
     ],
 )
@@ -321,7 +321,9 @@ def test_absent_or_damaged_priors_are_refused(prepared: Path, tmp_path: Path) ->
     for text, told in (('{"format": 3,', "Expecting"), ("[" * 100_000, "nested too deeply"), ('{"a": NaN}', "NaN")):
         (root / "priors.json").write_text(text)
         list_again(root)
-        with pytest.raises(BenchError, match=rf"The priors in .*priors\.json cannot be read as JSON: .*{told}"):
+        with pytest.raises(
+            BenchError, match=rf"The priors in .*priors\.json are damaged: it is not readable JSON: .*{told}"
+        ):
             read_priors(open_data(root))
     (root / "priors.json").unlink()
     with pytest.raises(BenchError, match=r"has no priors\.json next to its manifest"):

@@ -35,7 +35,7 @@ def test_the_list_links_every_row(address: str) -> None:
     assert ids[0] == "0000001/00M/left/q01"
 
 
-def test_filters_stay_in_the_links_of_an_example(address: str) -> None:
+def test_filters_stay_in_links(address: str) -> None:
     listed = page(address, "/?category=cartilage_lesion&side=left")
     assert "<strong>3</strong> of 16 rows" in listed
     link = html.unescape(re.findall(r'<a href="(/example/[^"]+)', listed)[1])
@@ -46,7 +46,7 @@ def test_filters_stay_in_the_links_of_an_example(address: str) -> None:
     assert 'id="previous" href="/example/0000001/00M/left/q16?category=cartilage_lesion&side=left"' in shown
 
 
-def test_an_example_shows_question_reasoning_grades_and_answer(address: str) -> None:
+def test_example_page_shows_texts_and_grades(address: str) -> None:
     shown = page(address, _EXAMPLE)
     for text in ("Is it worn?", "I look at the surface.", "size", "depth", "0000001/00M/left/q16", "8, 12, 15"):
         assert text in shown
@@ -62,7 +62,7 @@ def test_visits_show_the_same_knee_and_question(address: str) -> None:
     assert shown.count("<canvas") == 3
 
 
-def test_an_id_in_the_query_opens_its_page(address: str) -> None:
+def test_id_in_query_opens_page(address: str) -> None:
     status, headers, _ = ask(address, "/?id=0000001/00M/left/q16")
     assert (status, headers["location"]) == (303, _EXAMPLE)
 
@@ -162,7 +162,7 @@ def test_a_foreign_origin_is_refused(address: str, origin: str) -> None:
     assert "access-control-allow-origin" not in headers
 
 
-def test_an_embedding_page_of_another_site_is_refused(address: str) -> None:
+def test_embedding_by_another_site_refused(address: str) -> None:
     other = {"Sec_Fetch_Site": "cross-site"}
     assert ask(address, _VOLUME, **other, Sec_Fetch_Mode="no-cors")[0] == 403
     assert ask(address, "/", **other, Sec_Fetch_Mode="navigate")[0] == 200  # a link in a mail

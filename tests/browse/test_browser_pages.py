@@ -120,7 +120,7 @@ def near(pixels: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("volume", ["0000001/12M/left", "0000002/00M/right"])
-def test_the_box_is_drawn_round_what_it_bounds(watched: Watched, volume: str) -> None:
+def test_box_surrounds_its_content(watched: Watched, volume: str) -> None:
     watched.open(f"/example/{volume}/q01")
     pixels = watched.pixels()
     tiles = watched.tiles()
@@ -181,7 +181,7 @@ def test_keys_move_through_the_list_and_back(watched: Watched, address: str) -> 
     page.wait_for_url(f"{address}/?visit=00M&side=left")
 
 
-def test_moving_to_another_volume_draws_its_own_box(watched: Watched, address: str) -> None:
+def test_next_volume_draws_its_box(watched: Watched, address: str) -> None:
     page = watched.open("/example/0000001/00M/left/q01?category=bone_marrow_lesion&split=train")
     page.keyboard.press("n")
     page.wait_for_url(f"{address}/example/0000001/12M/left/q01?*")
@@ -191,7 +191,7 @@ def test_moving_to_another_volume_draws_its_own_box(watched: Watched, address: s
     np.testing.assert_allclose(bounds(near(pixels, _AMBER)), bounds(pixels.min(axis=-1) > 180), atol=6)
 
 
-def test_quick_keys_leave_one_volume_and_its_box(watched: Watched, address: str) -> None:
+def test_quick_keys_leave_one_volume(watched: Watched, address: str) -> None:
     page = watched.open("/example/0000001/00M/left/q01?category=bone_marrow_lesion&split=train")
     for visit in ("12M", "48M"):
         page.keyboard.press("n")
@@ -248,7 +248,7 @@ def test_visits_are_drawn_side_by_side(watched: Watched) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/example/0000001/00M/left/q16", f"/example/{quote(HOSTILE_ID)}"])
-def test_script_in_texts_is_shown_and_not_run(watched: Watched, path: str) -> None:
+def test_script_in_texts_is_shown(watched: Watched, path: str) -> None:
     page = watched.open(path)
     assert SCRIPT in page.locator("body").inner_text()
     assert page.title() != "owned"
@@ -268,7 +268,7 @@ def test_the_filter_form_works(watched: Watched, address: str) -> None:
     assert page.locator(".steps .count").inner_text() == "1 of 1"
 
 
-def test_predicted_boxes_are_drawn_in_their_own_colour(chromium: Any, marked: Path, answered: Path) -> None:
+def test_predicted_boxes_have_their_own_colour(chromium: Any, marked: Path, answered: Path) -> None:
     with browsing(marked, "--predictions", str(answered)) as address:
         watched = Watched(chromium, address)
         watched.open("/example/0000001/00M/left/q01")

@@ -26,7 +26,7 @@ def test_load_prediction_index_of_json_lines(marked: Path, answered: Path) -> No
 
 
 @pytest.mark.slow
-def test_log_of_inspect_comes_worst_first_with_its_texts(prepared: Path, tmp_path: Path) -> None:
+def test_prediction_index_sorts_log_worst_first(prepared: Path, tmp_path: Path) -> None:
     from tests.helpers.scripted_model import Asked, run_study
 
     index = RowIndex(open_repository(str(prepared), where="data_dir"))

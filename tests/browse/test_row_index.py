@@ -67,7 +67,7 @@ def test_position_of_an_unknown_id_is_none(index: RowIndex) -> None:
     assert index.position("") is None
 
 
-def test_other_visits_are_of_the_same_knee_and_question(index: RowIndex, rows: list[dict[str, Any]]) -> None:
+def test_other_visits_of_knee_and_question(index: RowIndex, rows: list[dict[str, Any]]) -> None:
     found = [rows[each] for each in index.other_visits(0)]
     key = [(row["patient"], row["side"], row["question_id"]) for row in found]
     assert set(key) == {(rows[0]["patient"], rows[0]["side"], rows[0]["question_id"])}

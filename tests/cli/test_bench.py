@@ -89,7 +89,7 @@ def test_what_is_wrong_with_predictions_is_named(
         (["bench", "paln"], "Did you mean 'plan'"),
         (["evaluate", "--questions", "1-x"], "must be numbers such as 1-15,34"),
         (["evaluate", "--questions", "15-1"], "must be numbers such as 1-15,34"),
-        (["bench", "plan", "--frames", "0"], "must be 1 or more"),
+        (["bench", "plan", "--frames", "0"], "must be a whole number of 1 or more, not 0"),
         (["bench", "plan", "--questions", "x"], "must be numbers such as 1-15,34"),
     ],
 )

@@ -44,7 +44,7 @@ def test_version() -> None:
     assert reasonknee("--version").stdout.strip() == f"reasonknee_datasets {__version__}"
 
 
-def test_help_names_every_command_and_imports_nothing_heavy() -> None:
+def test_help_imports_nothing_heavy() -> None:
     code = "import sys; from reasonknee_datasets.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
     code += "sys.exit(bool({'datasets', 'pyarrow', 'numpy'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=False)
@@ -53,13 +53,28 @@ def test_help_names_every_command_and_imports_nothing_heavy() -> None:
         assert command in done.stdout
 
 
-def test_a_typo_gets_the_nearest_command(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("", "no command is given. Run: reasonknee --help"),
+        ("prepar", "Did you mean 'prepare'?"),
+        ("check repo --alow xyz", "unrecognized arguments: --alow xyz. Did you mean --allow?"),
+        ("check repo --volume-dir=there", "Did you mean --volumes-dir?"),
+        ("info repo another", "unrecognized arguments: another. Run: reasonknee info --help"),
+        ("check repo --workers two", "argument --workers: must be a whole number of 1 or more, not two"),
+        ("demo --patients 0", "argument --patients: must be a whole number of 1 or more, not 0"),
+        ("browse repo --port 99999", "argument --port: must be a whole number from 0 to 65535, not 99999"),
+        ("previews https://host/knees", "argument DIR: must be a path on this machine, not https://host/knees."),
+        ("prepare --release r --out s3://bucket/knees", "argument --out: must be a path on this machine, not s3://"),
+        ("prepare --release r --out o --volumes packed", "Did you mean 'pack'?"),
+    ],
+)
+def test_main_wrong_usage(words: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
-        main(["prepar"])
-    assert "Did you mean 'prepare'?" in capsys.readouterr().err
+        main(words.split())
+    assert message in capsys.readouterr().err
 
 
-@pytest.mark.slow
 def test_info_says_what_is_there(prepared: Path) -> None:
     done = reasonknee("info", prepared)
     assert done.returncode == 0, done.stderr
@@ -70,7 +85,7 @@ def test_info_says_what_is_there(prepared: Path) -> None:
 
 
 @pytest.mark.slow
-def test_info_into_a_closed_pipe_is_no_failure(prepared: Path) -> None:
+def test_info_into_closed_pipe(prepared: Path) -> None:
     command = f"{sys.executable} -m reasonknee_datasets info {prepared} | head -n 1"
     done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr
@@ -79,7 +94,7 @@ def test_info_into_a_closed_pipe_is_no_failure(prepared: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_info_onto_a_full_disk_is_one_line(prepared: Path) -> None:
+def test_info_onto_full_disk(prepared: Path) -> None:
     command = f"{sys.executable} -u -m reasonknee_datasets info {prepared} > /dev/full"
     done = subprocess.run(["bash", "-c", command], capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 1
@@ -106,7 +121,7 @@ def test_show_draws_the_row(prepared: Path, tmp_path: Path) -> None:
         (("pack", "{release}/data/split_files/train_split.csv", "--out", "{tmp}/out"), "end in .nii or .nii.gz"),
     ],
 )
-def test_a_named_problem_is_one_sentence_and_no_traceback(
+def test_main_prints_errors_without_traceback(
     words: tuple[str, ...],
     message: str,
     prepared: Path,
@@ -302,7 +317,7 @@ def test_prepare_previews_without_pillow_is_refused_first(tmp_path: Path) -> Non
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
-def test_sigterm_ends_a_command_and_leaves_no_temporary_folder(tmp_path: Path) -> None:
+def test_sigterm_removes_temporary_folder(tmp_path: Path) -> None:
     # The command is ended where its temporary folder exists for certain: at the first table written in it.
     code = (
         "import os, signal, sys\n"
@@ -323,7 +338,7 @@ def test_sigterm_ends_a_command_and_leaves_no_temporary_folder(tmp_path: Path) -
     "words",
     [("info",), ("check",), ("check", "--files"), ("doctor",), ("previews",), ("push", "--repo", "owner/knees")],
 )
-def test_missing_repository_hints_at_prepare_and_nearest_folder(
+def test_missing_repository_remedies(
     words: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_official(tmp_path / "release")

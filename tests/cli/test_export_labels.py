@@ -60,7 +60,7 @@ def test_coarse_labels_of_one_grade(slot: tuple[int, str], grade: int, labels: s
     assert positive({slot: grade}) == labels
 
 
-def test_coarse_labels_of_a_healthy_knee_are_zero() -> None:
+def test_coarse_labels_of_healthy_knee() -> None:
     assert positive({}) == set()
 
 
@@ -119,7 +119,7 @@ def test_export_labels_compares_with_a_release(
     assert len({(row["patient"], row["visit"], row["side"]) for row in written(out)}) == len(written(out))
 
 
-def test_export_labels_names_a_table_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_export_labels_file_without_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "x.csv").write_text("a,b\n1,2\n")
     assert main(["export-labels", str(tmp_path / "x.csv"), "--out", str(tmp_path / "labels.csv")]) == 1
     assert "needs the columns ID, SIDE and READPRJ (or VERSION) and has a, b" in capsys.readouterr().err
@@ -135,7 +135,7 @@ def test_documented_rules_are_the_rules() -> None:
     assert "\n".join(rows) in page
 
 
-def test_command_writes_nothing_where_the_release_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_export_labels_without_release_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = tmp_path / "moaks.txt"
     table.write_text("ID|SIDE|READPRJ|V00MSYIC\n9000099|1: Right|22|2: Moderate\n", encoding="latin-1")
     out = tmp_path / "labels.csv"

@@ -15,7 +15,7 @@ from reasonknee_datasets.figures import FigureError, gallery, register_notebook_
 from tests.figures.test_figures import example, stray
 
 
-def test_gallery_takes_no_more_rows_than_it_draws() -> None:
+def test_gallery_reads_drawn_rows_only() -> None:
     taken: list[str] = []
 
     def rows() -> Iterator[dict[str, Any]]:
@@ -49,7 +49,7 @@ def test_an_error_names_the_row() -> None:
 
 
 @pytest.mark.parametrize("streaming", [False, True])
-def test_a_notebook_shows_a_dataset_as_a_gallery(prepared: Path, tmp_path: Path, streaming: bool) -> None:
+def test_notebook_shows_dataset_as_gallery(prepared: Path, tmp_path: Path, streaming: bool) -> None:
     interactive = pytest.importorskip("IPython.core.interactiveshell", reason="needs IPython")
     shell = interactive.InteractiveShell.instance()
     try:

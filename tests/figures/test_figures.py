@@ -91,7 +91,7 @@ def labels(axes: Any) -> dict[str, tuple[float, float]]:
 @pytest.mark.parametrize("tilt", [0.0, 16.0])
 @pytest.mark.parametrize("layout", list(LAYOUTS))
 @pytest.mark.parametrize("side", ["right", "left"])
-def test_fibula_and_patella_are_drawn_where_a_radiologist_looks(side: str, layout: str, tilt: float) -> None:
+def test_fibula_and_patella_sides(side: str, layout: str, tilt: float) -> None:
     volume, box = knee(side, layout, tilt)
     figure = show(example(volume=volume, box=box, side=side))
     arrays = drawn(figure)
@@ -155,7 +155,7 @@ def test_show_places_fibula_and_patella(side: str, layout: str, tilt: float) -> 
 
 
 @pytest.mark.parametrize("layout", list(LAYOUTS))
-def test_proportions_are_true_and_the_outline_is_the_box(layout: str) -> None:
+def test_proportions_and_box_outline(layout: str) -> None:
     volume, box = knee("right", layout, 0.0)
     voxels = np.zeros(volume.shape, dtype=np.int16)
     voxels[tuple(slice(low, high) for low, high in zip(box[:3], box[3:], strict=True))] = 1
@@ -272,7 +272,7 @@ def test_show_writes_question_steps_and_grades() -> None:
     assert all(text.get_parse_math() is False for text in texts(figure))
 
 
-def test_a_synthetic_row_says_so_on_every_slice() -> None:
+def test_synthetic_mark_on_every_slice() -> None:
     figure = show(example())
     assert all("SYNTHETIC" in labels(axes) for axes in figure.axes)
     assert any("SYNTHETIC" in text.get_text() for text in figure.texts)
@@ -282,7 +282,7 @@ def test_a_synthetic_row_says_so_on_every_slice() -> None:
 
 
 @pytest.mark.parametrize("shape", [(8, 64, 64), (64, 8, 64), (64, 64, 8), (1, 1, 1), (200, 4, 4)])
-def test_a_slab_keeps_its_proportions_and_its_letters(shape: tuple[int, int, int]) -> None:
+def test_slab_keeps_proportions_and_letters(shape: tuple[int, int, int]) -> None:
     figure = show({"volume": nib.Nifti1Image(np.ones(shape, np.int16), np.diag([0.7, 0.36, 0.36, 1.0]))})
     assert stray(figure) == []
     for axes in figure.axes:
@@ -339,7 +339,7 @@ STYLE = {
 }
 
 
-def test_the_user_s_own_matplotlib_style_changes_no_pixel() -> None:
+def test_matplotlib_style_changes_no_pixel() -> None:
     with matplotlib.rc_context({"figure.dpi": 50, **STYLE}):
         styled = show(example())._repr_png_()
     plain = show(example())._repr_png_()
@@ -354,7 +354,7 @@ def test_the_figure_is_written_whole(tmp_path: Path, suffix: str) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [out.name]
 
 
-def test_where_it_cannot_be_written_it_says_so(tmp_path: Path) -> None:
+def test_save_to_unwritable_place(tmp_path: Path) -> None:
     with pytest.raises(FigureError, match=r"absent/figure.png cannot be written: No such file.*Name a file"):
         show(example(), out=tmp_path / "absent" / "figure.png")
     with pytest.raises(FigureError, match=r"as figure.docx: matplotlib has no format 'docx'. Name it .png"):
@@ -385,7 +385,7 @@ def test_show_lazy_volume_equals_image_in_memory(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_notebook_shows_a_lazy_volume_and_a_figure(tmp_path: Path) -> None:
+def test_notebook_shows_volume_and_figure(tmp_path: Path) -> None:
     shells = pytest.importorskip("IPython.core.interactiveshell", reason="IPython is not installed")
     nib.save(knee("left", "PIR", 5.0)[0], tmp_path / "knee.nii.gz")
     shell = shells.InteractiveShell.instance()

@@ -72,7 +72,7 @@ def test_text_is_readable(name: str, vision: str) -> None:
 
 
 @pytest.mark.parametrize("vision", VISIONS)
-def test_boxes_differ_from_each_other_and_from_every_grey(vision: str) -> None:
+def test_box_colours_differ_from_grey(vision: str) -> None:
     assert difference(BOX, PREDICTED, vision) > 2 * APART
     for colour, grey in product((BOX, PREDICTED), range(0, 256, 5)):
         assert difference(colour, f"#{grey:02x}{grey:02x}{grey:02x}", vision) > (APART if colour == BOX else 10)
@@ -94,7 +94,7 @@ def test_the_browser_s_pages_are_readable(scheme: str, vision: str) -> None:
     assert {pair: value for pair, value in low.items() if value < TEXT} == {}
 
 
-def test_the_check_fails_on_colours_that_are_confused() -> None:
+def test_check_fails_on_confused_colours() -> None:
     assert difference("#d62728", "#6f7b00", "deuteranopia") < APART < difference("#d62728", "#6f7b00", "normal")
     assert contrast("#98a2b3", "#ffffff", "normal") < TEXT
 

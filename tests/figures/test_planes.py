@@ -152,7 +152,7 @@ def test_a_box_outside_is_refused() -> None:
         cut_planes(nib.Nifti1Image(np.zeros((8, 8, 8), np.int16), np.eye(4)), Box((0, 0, 0), (4, 4, 9)))
 
 
-def test_the_grey_window_ignores_what_is_not_finite() -> None:
+def test_grey_window_ignores_non_finite() -> None:
     voxels = np.full((4, 4, 4), np.nan, dtype=np.float32)
     panels = cut_planes(nib.Nifti1Image(voxels, np.eye(4)))
     assert grey_window(panels.values()) == (0.0, 1.0)
@@ -162,7 +162,7 @@ def test_the_grey_window_ignores_what_is_not_finite() -> None:
     assert high == pytest.approx(200, abs=5)
 
 
-def test_the_table_names_the_plane_of_every_question() -> None:
+def test_planes_table_covers_every_question() -> None:
     read_in = {number: choose_plane(question.finding, question.subregion) for number, question in QUESTIONS.items()}
     coronal = {35, 38, 40, 41, 45, 47, 49, 52, 58, 59, 63, 64}
     axial = {1, 2, 16, 17, 32, 33, 43}
@@ -192,7 +192,7 @@ def test_broken_lines_fit_and_lose_no_word(text: str, width: int) -> None:
     assert len("".join("".join(lines).split())) == len(kept)
 
 
-def test_text_beyond_reason_is_cut_and_says_so() -> None:
+def test_long_text_is_cut() -> None:
     lines = break_lines("x " * LONGEST, 1000, len)
     assert lines[-1].endswith("… (4,000 more characters)")
 
@@ -209,7 +209,7 @@ def test_grade_lines_have_words_and_missing_grades() -> None:
     )
 
 
-def test_grades_read_the_same_in_the_formats_of_datasets() -> None:
+def test_grades_in_formats_of_datasets() -> None:
     columns = {"attribute": ["size", "depth"], "grade": np.array([2.0, np.nan]), "scale": ["ordinal", "ordinal"]}
     page = example_text({"question_id": np.int64(19), "grades": columns})
     assert [(line.grade, line.words) for line in page.grades] == [(2, "10-75 % of the surface"), (None, "not graded")]

@@ -249,7 +249,7 @@ def test_planted_defect_fails_its_check(
 
 
 @pytest.mark.slow
-def test_row_groups_without_page_index_are_a_warning(root: Path) -> None:
+def test_row_groups_without_page_index_warn(root: Path) -> None:
     row_groups(root)
     assert failed(root, "warning") == {"row-groups"}
     assert not failed(root)
@@ -361,7 +361,7 @@ def test_every_check_fails_in_a_test() -> None:
     ("name", "check"),
     [("patient-in-two-splits", "patients"), ("box-empty", "boxes"), ("box-outside", "boxes")],
 )
-def test_doctor_and_data_checks_find_the_same_defects(prepared: Path, tmp_path: Path, name: str, check: str) -> None:
+def test_doctor_and_data_checks_agree(prepared: Path, tmp_path: Path, name: str, check: str) -> None:
     root = Path(shutil.copytree(prepared, tmp_path / "3dreasonknee"))
     next(defect for defect in DATA_DEFECTS if defect.check == name).plant(root)
     report = check_data(root, workers=1, progress=False)

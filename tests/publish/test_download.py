@@ -59,7 +59,7 @@ def held(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.slow
-def test_every_file_is_verified_and_prepare_takes_the_folder(
+def test_download_verifies_and_prepare_reads(
     server: HubServer, official: dict[str, bytes], phantom_release: Path, tmp_path: Path
 ) -> None:
     done = fetch(server, tmp_path / "release")
@@ -70,9 +70,7 @@ def test_every_file_is_verified_and_prepare_takes_the_folder(
     assert ready.manifest.source["revision"] == pinned(server)
 
 
-def test_pinned_revision_is_downloaded_when_the_branch_moved_on(
-    server: HubServer, official: dict[str, bytes], tmp_path: Path
-) -> None:
+def test_download_pinned_revision(server: HubServer, official: dict[str, bytes], tmp_path: Path) -> None:
     server.repositories[OFFICIAL].commit("newer", {**official, SPLITS: b"other"})
     fetch(server, tmp_path)
     assert held(tmp_path)[SPLITS] == official[SPLITS]
@@ -199,7 +197,7 @@ def test_command_names_what_it_downloaded(
     assert f"of revision {pinned(server)}, all verified" in capsys.readouterr().out
 
 
-def test_download_checks_the_folder_before_it_asks_the_hub(server: HubServer, tmp_path: Path) -> None:
+def test_download_checks_folder_first(server: HubServer, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(PublishError, match=r"cannot be downloaded to .*/file/below: Not a directory\. Choose another"):
         fetch(server, tmp_path / "file/below", revision="nowhere")

@@ -142,7 +142,7 @@ class TestAddPreviews:
         assert sheets.features["montage"] == datasets.Image()
         assert all(sheet["montage"].size == (640, 480) for sheet in sheets)
 
-    def test_first_page_of_the_viewer_shows_50_rows(self, with_previews: Path) -> None:
+    def test_first_page_shows_50_rows(self, with_previews: Path) -> None:
         rows = datasets.load_dataset(str(with_previews), split="train", streaming=True)
         page = first_page(rows.features, rows.decode(False), "quintuples", "train")
         assert page.rows >= 50
@@ -234,7 +234,7 @@ class TestAddPreviews:
         assert not (small.parent / ".3dreasonknee.partial").exists()
 
     @pytest.mark.parametrize("moment", ["drawing", "swapping"])
-    def test_kill_leaves_the_old_repository_or_the_new(self, small: Path, moment: str) -> None:
+    def test_add_previews_killed_leaves_whole_repository(self, small: Path, moment: str) -> None:
         before = Manifest.load(small)
         kill = {
             "drawing": "from reasonknee_datasets.publish import previews as m\ndone, draw = [], m._draw\n"

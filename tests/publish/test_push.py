@@ -105,7 +105,7 @@ class TestPush:
         assert held(server) == local(real)
 
     @pytest.mark.slow
-    def test_real_volumes_never_go_to_an_open_repository(
+    def test_push_refuses_real_volumes_in_open_repository(
         self, server: HubServer, real: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         server.add(NAME, {})
@@ -116,7 +116,7 @@ class TestPush:
         assert not held(server)
 
     @pytest.mark.slow
-    def test_synthetic_volumes_need_no_statement_and_say_so(self, server: HubServer, clean: Path) -> None:
+    def test_push_synthetic_volumes_needs_no_statement(self, server: HubServer, clean: Path) -> None:
         plan = send(clean, include_volumes=True)
         assert held(server) == local(clean)
         assert str(plan).startswith("SYNTHETIC data to")
@@ -251,7 +251,7 @@ class TestFaults:
         assert held(server) == local(clean)
         assert server.repositories[NAME].tags == {"v1": server.repositories[NAME].commits[-1].oid}
 
-    def test_fault_that_stays_is_an_error_without_token(self, server: HubServer, clean: Path) -> None:
+    def test_push_error_shows_no_token(self, server: HubServer, clean: Path) -> None:
         server.fault("POST .*/commit/main", 500, times=100)
         with pytest.raises(
             PublishError, match=r"The Hub failed while uploading to me/3dreasonknee.*already is skipped"

@@ -48,9 +48,9 @@ def run(server: HubServer, home: Path, program: str, *, token: str = TOKEN) -> s
     return subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", check=False)
 
 
-def load(server: HubServer, home: Path, arguments: str, show: str) -> Any:
+def load(server: HubServer, home: Path, arguments: str, show: str, *, path: str = "3dreasonknee") -> Any:
     """Load from the Hub, and return what an expression makes of the dataset ``d``."""
-    program = f"import json\nd = load_dataset('3dreasonknee', {arguments})\nprint(json.dumps({show}))"
+    program = f"import json\nd = load_dataset({path!r}, {arguments})\nprint(json.dumps({show}))"
     done = run(server, home, program)
     assert done.returncode == 0, done.stderr[-3000:]
     assert TOKEN not in done.stdout + done.stderr
@@ -77,13 +77,35 @@ def test_newest_revision_is_the_default(server: HubServer, tmp_path: Path) -> No
     assert load(server, tmp_path, arguments, "sum(1 for _ in d)") == 6 * 4
 
 
+@pytest.mark.parametrize(
+    ("arguments", "rows"),
+    [("revision='v1'", 6 * 3), ("", 6 * 4), ("filters={'question_id': 19}, revision='v1'", 6)],
+)
+def test_load_dataset_by_hub_name(server: HubServer, tmp_path: Path, arguments: str, rows: int) -> None:
+    show = "[len(d), list(d.features), str(d.features['volume'])]"
+    count, columns, kind = load(server, tmp_path, f"split='test', {arguments}", show, path=NAME)
+    assert count == rows
+    assert "preview" not in columns
+    assert "VolumeFeature" in kind
+
+
+@pytest.mark.parametrize("manifest", [b'{"name": "another program"}', None])
+def test_load_dataset_forwards_other_hub_datasets(server: HubServer, tmp_path: Path, manifest: bytes | None) -> None:
+    files = {"train.csv": b"a,b\n1,2\n", "manifest.json": manifest}
+    server.add("me/table", {name: data for name, data in files.items() if data is not None})
+    assert load(server, tmp_path, "split='train', data_files='train.csv'", "list(d)", path="me/table") == [
+        {"a": 1, "b": 2}
+    ]
+
+
 def test_stock_datasets_reads_it(server: HubServer, tmp_path: Path) -> None:
     loaded = f"import datasets\nd = datasets.load_dataset({NAME!r}, revision='v1', split='test')\n"
-    program = f"{loaded}print(len(d), d.features['preview'])"
+    program = f"{loaded}print(len(d), d.features['preview'], 'volume' in d.features)"
     done = run(server, tmp_path, program)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.split()[0] == "18"
     assert "Image(" in done.stdout
+    assert done.stdout.split()[-1] == "False"  # which the card states before its first section
 
 
 def test_wrong_token_is_refused(server: HubServer, tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def test_first_page_of_long_texts_is_cut() -> None:
     assert (shown.rows, shown.cut, shown.fails) == (10, True, False)
 
 
-def test_first_page_fails_where_cutting_does_not_help() -> None:
+def test_first_page_too_large() -> None:
     many = {f"column_{i:03}": "x" * 200 for i in range(300)}
     features = datasets.Features({name: datasets.Value("string") for name in many})
     assert first_page(features, [many] * 10, "default", "train").fails
@@ -57,7 +57,7 @@ def test_first_page_fails_with_too_many_columns() -> None:
     assert first_page(features, [], "default", "train").fails
 
 
-def test_first_page_counts_an_image_as_its_url() -> None:
+def test_first_page_counts_image_as_url() -> None:
     features = datasets.Features({"text": datasets.Value("string"), "picture": datasets.Image()})
     small, large = (page(10, 50, features, picture={"bytes": b"x" * size, "path": None}) for size in (1, 100_000))
     assert small == large

@@ -76,7 +76,7 @@ def test_read_marker(tmp_path: Path) -> None:
         ("[" * 100_000, "nested too deeply"),
         ("\xff", "cannot be read"),
         ("[]", "must be an object"),
-        ('{"synthetic": 1}', "field 'synthetic' of .* must be true or false"),
+        ('{"synthetic": 1}', "field 'synthetic' must be true or false"),
         ('{"synthetic": true, "annotations_only": true, "box_convention": "zyx"}', "Unknown box convention"),
         (None, "a named pipe"),
     ],

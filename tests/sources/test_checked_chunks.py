@@ -79,7 +79,7 @@ def test_flips_in_page_headers_over_http(config: str, shards: Any) -> None:
 
 
 @pytest.mark.slow
-def test_the_flips_change_values_where_only_pages_have_checksums(shards: Any) -> None:
+def test_page_checksums_miss_flips_in_headers(shards: Any) -> None:
     served, root, manifest = shards
     shard = manifest.shards("balanced", "train")[0]
     unchecked = replace(shard, chunk_sha256=None)

@@ -36,9 +36,7 @@ def test_2500_damaged_repositories() -> None:
 
 
 @pytest.mark.parametrize("unchecked", ["pages", "checksum"])
-def test_the_fuzz_notices_a_reader_that_trusts_its_bytes(
-    unchecked: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fuzz_notices_unchecked_reader(unchecked: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def trusting(*arguments: Any, **options: Any) -> Any:
         return parquet_file(*arguments, **options | {"page_checksum_verification": False})
 
@@ -47,11 +45,11 @@ def test_the_fuzz_notices_a_reader_that_trusts_its_bytes(
         monkeypatch.setattr(shard_reader.pq, "ParquetFile", trusting)
         monkeypatch.setattr(shard_reader, "_compare", lambda *_: None)
     else:
-        monkeypatch.setattr(manifest, "_parse", lambda data, where: _without_checksum(parse, data, where))
+        monkeypatch.setattr(manifest, "_parse", lambda data: _without_checksum(parse, data))
     with pytest.raises((AssertionError, UnicodeDecodeError), match=r"changed values in silence|invalid"):
         fuzz(2500, 9, tmp_path)
 
 
-def _without_checksum(parse: Any, data: bytes, where: str) -> Any:
+def _without_checksum(parse: Any, data: bytes) -> Any:
     body, _, _ = data.rpartition(b',\n"checksum"')
-    return parse(body + b"}\n", where)
+    return parse(body + b"}\n")

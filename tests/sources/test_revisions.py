@@ -13,8 +13,8 @@ import pytest
 from reasonknee_datasets import load_dataset
 from reasonknee_datasets.errors import RepositoryError
 from reasonknee_datasets.manifest import Manifest
-from reasonknee_datasets.sources import revisions
-from reasonknee_datasets.sources.revisions import WithdrawnDataWarning
+from reasonknee_datasets.sources import WithdrawnDataWarning
+from reasonknee_datasets.sources import repository as repository_module
 from tests.helpers.prepared_repository import list_again, write_repository
 
 RELEASE = "7a611f92fd3ad3954e8b62feef49ee12bfef725a"
@@ -84,11 +84,11 @@ def test_volumes_of_the_same_revision_elsewhere(repository: Path, tmp_path: Path
 def withdraw(monkeypatch: pytest.MonkeyPatch, folder: Path, **listed: Any) -> None:
     path = folder / "withdrawn.json"
     path.write_text(json.dumps({"format": 1, "revisions": [], "rows": []} | listed), encoding="utf-8")
-    monkeypatch.setattr(revisions, "WITHDRAWN", path)
+    monkeypatch.setattr(repository_module, "WITHDRAWN", path)
 
 
-def test_the_shipped_list_is_readable_and_warns_of_nothing(repository: Path, tmp_path: Path) -> None:
-    listed = json.loads(revisions.WITHDRAWN.read_text(encoding="utf-8"))
+def test_withdrawn_list_warns_of_nothing(repository: Path, tmp_path: Path) -> None:
+    listed = json.loads(repository_module.WITHDRAWN.read_text(encoding="utf-8"))
     assert (listed["format"], listed["revisions"], listed["rows"]) == (1, [], [])
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -69,7 +69,7 @@ def test_some_visits_have_pairs(rows: list[dict[str, Any]]) -> None:
     assert sum(len(expected(rows, visits)) for visits in [("00M", "12M"), ("00M", "24M"), ("24M", "48M")]) > 100
 
 
-def test_transforms_apply_to_each_row_of_a_pair(prepared: Path, cache: str, rows: list[dict[str, Any]]) -> None:
+def test_transforms_apply_to_rows_of_pairs(prepared: Path, cache: str, rows: list[dict[str, Any]]) -> None:
     visits = next(each for each in [("00M", "12M"), ("00M", "24M"), ("24M", "48M")] if expected(rows, each))
     pair = load_dataset(data_dir=prepared, cache_dir=cache, split="train", pairs=visits)[0]
     later = CropToBox()(pair["later"])
@@ -124,6 +124,6 @@ def test_pairs_need_questions(prepared: Path, cache: str) -> None:
         load_dataset(data_dir=prepared, cache_dir=cache, name="volumes", pairs=("00M", "24M"))
 
 
-def test_a_slice_of_streamed_pairs_counts_from_the_front(prepared: Path, cache: str) -> None:
+def test_slice_of_streamed_pairs(prepared: Path, cache: str) -> None:
     with pytest.raises(RepositoryError, match=r"The slice train\[-1:\] of filtered or paired rows cannot be streamed"):
         load_dataset(data_dir=prepared, cache_dir=cache, split="train[-1:]", pairs=("00M", "24M"), streaming=True)

@@ -125,7 +125,7 @@ def summary(repository: Path) -> Summary:
 
 
 @pytest.mark.parametrize("split", list(SHARDS))
-def test_every_count_is_what_counting_the_rows_gives(summary: Summary, split: str) -> None:
+def test_summarise_counts_match_rows(summary: Summary, split: str) -> None:
     rows = [row for shard in rows_of(split) for row in shard]
     volumes = [volume for shard in SHARDS[split] for volume in shard]
     counted = summary.splits[split]
@@ -145,7 +145,7 @@ def test_patients_of_all_splits_are_counted_once(summary: Summary) -> None:
     assert len(summary.patients) == 6
 
 
-def test_noise_behind_a_tie_makes_no_second_grid() -> None:
+def test_summarise_rounds_nearly_equal_grids() -> None:
     records = {}
     for noise in (-1e-7, 1e-7):
         matrix = tuple(map(tuple, np.diag([1.75, 1.09375 + noise, 0.364583 + noise, 1.0]).tolist()))
@@ -192,7 +192,7 @@ def test_the_text_says_what_was_counted(summary: Summary) -> None:
     assert max(map(len, text.splitlines())) <= 140
 
 
-def test_categories_and_attributes_stand_in_the_order_of_moaks(summary: Summary) -> None:
+def test_summarise_orders_categories_as_moaks(summary: Summary) -> None:
     names = list(lines_of(summary))
     wanted = [QUESTIONS[number].category for number in ASKED]
     assert [name for name in names if name in wanted] == wanted
@@ -250,7 +250,7 @@ def test_a_missing_manifest_is_said_plainly(tmp_path: Path) -> None:
         summarise(tmp_path / "absent")
 
 
-def test_an_official_release_is_answered_with_the_command(tmp_path: Path) -> None:
+def test_summarise_official_release(tmp_path: Path) -> None:
     (tmp_path / "data/split_files").mkdir(parents=True)
     (tmp_path / "data/split_files/all_studies.csv").write_text("patient_id\n", encoding="utf-8")
     with pytest.raises(RepositoryError, match=r"is the official release, .*\. Run: reasonknee prepare"):

@@ -1,8 +1,11 @@
-"""Paths of manifests and columns are joined as they are, and never parsed as URLs."""
+"""Paths are joined as they are, and files and folders are checked before they are trusted."""
 
 from __future__ import annotations
 
 import json
+import os
+import socket
+import stat
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,9 +17,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reasonknee_datasets import load_dataset
-from reasonknee_datasets.errors import ReasonKneeError, RepositoryError
+from reasonknee_datasets.errors import LoaderError, ReasonKneeError, RepositoryError
 from reasonknee_datasets.manifest import MANIFEST, Manifest
-from reasonknee_datasets.plain_paths import is_url, join, stays_inside
+from reasonknee_datasets.safe_paths import (
+    create_private,
+    is_url,
+    join,
+    make_private_folder,
+    open_private,
+    open_regular,
+    stays_inside,
+)
 from reasonknee_datasets.summary import summarise
 from reasonknee_datasets.volumes import set_credentials
 from reasonknee_datasets.volumes.byte_source import find_moved
@@ -140,7 +151,7 @@ def test_a_manifest_with_hostile_paths(
     with serve(tmp_path) as served:
         for data_dir in (str(root), f"zip://::{zipped}", f"{served.url}/bad"):
             for read in (summarise, lambda where: load_dataset(data_dir=where, cache_dir=str(tmp_path / "cache"))):
-                with pytest.raises(RepositoryError, match=r"be relative to the repository and stay inside it"):
+                with pytest.raises(RepositoryError, match=r"is relative to the repository and stays inside it"):
                     read(data_dir)
         assert served.paths("private") == []
     assert not elsewhere.requests
@@ -161,7 +172,7 @@ def test_a_column_with_hostile_paths(repository: Path, elsewhere: Served, tmp_pa
 
 
 @pytest.mark.parametrize("name", ["a::b", "s3:", "a%20b", "a?b"])
-def test_a_local_folder_with_the_characters_of_urls(repository: Path, tmp_path: Path, name: str) -> None:
+def test_join_local_folder_with_url_characters(repository: Path, tmp_path: Path, name: str) -> None:
     root = tmp_path / name / "3dreasonknee"
     root.parent.mkdir()
     root.symlink_to(repository)
@@ -204,3 +215,62 @@ def test_a_moved_volume_of_a_saved_set(file: str, monkeypatch: pytest.MonkeyPatc
     assert (None if moved is None else moved.path) == (
         "https://host/knees/volumes/9016403/x.nii.gz" if file == "x.nii.gz" else None
     )
+
+
+def test_open_regular(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"knee")
+    (tmp_path / "link").symlink_to("file")
+    for name in ("file", "link"):
+        with os.fdopen(open_regular(tmp_path / name), "rb") as file:
+            assert file.read() == b"knee"
+
+
+def test_open_regular_refuses_what_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "socket"))
+        with pytest.raises(OSError, match=r"socket"):
+            open_regular(tmp_path / "socket")
+    with pytest.raises(OSError, match=r"Not a regular file but a named pipe: '.*pipe'"):
+        open_regular(tmp_path / "pipe")
+    with pytest.raises(OSError, match=r"Not a regular file but a character device: '/dev/zero'"):
+        open_regular("/dev/zero")
+    with pytest.raises(IsADirectoryError, match=r"Is a directory"):
+        open_regular(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        open_regular(tmp_path / "absent")
+
+
+def test_open_regular_closes_what_it_refuses(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    before = sorted(Path("/proc/self/fd").iterdir())
+    for _ in range(3):
+        with pytest.raises(OSError, match="named pipe"):
+            open_regular(tmp_path / "pipe")
+    assert sorted(Path("/proc/self/fd").iterdir()) == before
+
+
+def test_open_private(tmp_path: Path) -> None:
+    os.close(create_private(tmp_path / "file"))
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o600
+    os.close(open_private(tmp_path / "file"))
+    (tmp_path / "link").symlink_to("file")
+    with pytest.raises(OSError, match=r"link"):
+        open_private(tmp_path / "link")
+    (tmp_path / "file").chmod(0o604)
+    with pytest.raises(PermissionError, match=r"Not private: a file of user \d+ with mode 0604"):
+        open_private(tmp_path / "file")
+    with pytest.raises(FileExistsError):
+        create_private(tmp_path / "file")
+    with pytest.raises(FileExistsError):
+        create_private(tmp_path / "link")
+
+
+def test_make_private_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "a" / "b"
+    for _ in range(2):
+        make_private_folder(folder, LoaderError, "Remove it.", setting="shared", parents=True)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    folder.chmod(0o770)
+    with pytest.raises(LoaderError, match=r"\(shared\) .* a folder of user \d+ with mode 0770\. Remove it\."):
+        make_private_folder(folder, LoaderError, "Remove it.", setting="shared")
