@@ -154,12 +154,17 @@ def _find_fault(line: Line) -> str | None:
     if not isinstance(name, str):
         return "no id" if name is None else f"id {str(name)[:40]!r} is not a text"
     if ("text" in line or line.get("error") is not None) == ("slots" in line):
-        return "both text and slots" if "slots" in line else "neither text nor slots"
+        return "both text and slots" if "slots" in line else f"neither text nor slots, but {_keys(line)}"
     if text is not None and not isinstance(text, str):
         return f"text is {type(text).__name__}"
     if "slots" in line and not isinstance(slots, Mapping):
         return f"slots is {type(slots).__name__}"
     return None
+
+
+def _keys(line: Line) -> str:
+    """Name the keys of a line that could be meant for another one."""
+    return ", ".join(sorted(repr(str(key)[:20]) for key in line if key != "id")[:4]) or "only an id"
 
 
 def _counts_in(usage: Any) -> dict[str, int]:

@@ -184,7 +184,7 @@ def open_data(
     if root is None:
         raise RepositoryNotFoundError(
             "No data to score against: neither data_dir nor REASONKNEE_DATA is set, and there is no ./3dreasonknee. "
-            "Name a prepared repository with data_dir= (--data) or REASONKNEE_DATA."
+            "Name a prepared repository with data_dir= or REASONKNEE_DATA."
         )
     keep_credentials(root, storage_options, token)
     return find_repository(root, setting=name_setting(data))

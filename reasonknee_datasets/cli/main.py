@@ -79,7 +79,7 @@ def _run(arguments: argparse.Namespace) -> int:
     except ReasonKneeError as error:
         if os.environ.get("REASONKNEE_TRACEBACK"):
             traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_for_command(str(error), arguments)}", file=sys.stderr)
         for note in getattr(error, "__notes__", ()):
             print(f"  {note}", file=sys.stderr)
         return 1
@@ -95,6 +95,15 @@ def _run(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+def _for_command(message: str, arguments: argparse.Namespace) -> str:
+    """Name the options of a command, or variables, where a message names arguments of the function behind it."""
+    message = message.replace("storage_options= or token=", "AWS_PROFILE, HF_TOKEN or the like in the environment")
+    for argument, option in (("data_dir", "data"), ("volumes_dir", "volumes_dir")):
+        named = f"--{option.replace('_', '-')}\\1" if hasattr(arguments, option) else ""
+        message = re.sub(rf"\b{argument}=( or )?", named, message)
+    return message
 
 
 def _parser() -> argparse.ArgumentParser:

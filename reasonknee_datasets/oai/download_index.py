@@ -147,7 +147,8 @@ def index_download(root: str | os.PathLike[str]) -> DownloadIndex:
     """
     folder = Path(root)
     if not folder.is_dir():
-        raise ConvertError(f"There is no folder {folder}. Name the folder of the OAI download with --oai.")
+        kind = "is a file, not a folder" if folder.exists() else "does not exist"
+        raise ConvertError(f"{folder} {kind}. Name the folder of the OAI download with --oai.")
     index = DownloadIndex(folder)
     for place in _candidates(folder, index):
         path = f"{place.path}/{place.inside}".rstrip("/").replace(os.sep, "/")

@@ -62,7 +62,8 @@ def index_images(root: str | os.PathLike[str], grids: Mapping[Claim, TargetGrid 
     """
     folder = Path(root)
     if not folder.is_dir():
-        raise ConvertError(f"There is no folder {folder}. Name the folder of converted volumes with --nifti.")
+        kind = "is a file, not a folder" if folder.exists() else "does not exist"
+        raise ConvertError(f"{folder} {kind}. Name the folder of converted volumes with --nifti.")
     index, leftover = ImageIndex(folder), list[Path]()
     rows, tables = _Rows(grids), _read_tables(folder)
     for path in _volumes(folder):

@@ -370,7 +370,8 @@ class TestBadInput:
         [
             ({"text": "x"}, "no id"),
             ({"id": 19, "text": "x"}, "id '19' is not a text"),
-            ({"id": "a"}, "neither text nor slots"),
+            ({"id": "a"}, "neither text nor slots, but only an id"),
+            ({"id": "a", "output": "x", "answer": "x"}, "neither text nor slots, but 'answer', 'output'"),
             ({"id": "a", "text": "x", "slots": {}}, "both text and slots"),
             ({"id": "a", "text": {"size": 1}}, "text is dict"),
             ({"id": "a", "slots": [1]}, "slots is list"),

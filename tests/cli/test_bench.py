@@ -48,6 +48,16 @@ def test_evaluate_writes_report_and_prints_headline(
     assert json.loads((out / "results.json").read_text(encoding="utf-8"))["identity"]["model"] == "m"
 
 
+def test_evaluate_errors_name_options_of_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "3dreasonknee").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("REASONKNEE_DATA", raising=False)
+    assert run("evaluate", "--predictions", "p.jsonl", "--out", "report") == 1
+    assert "or name a prepared repository with --data or REASONKNEE_DATA." in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_two_reports_are_compared(annotated: Path, predictions: Path, tmp_path: Path) -> None:
     common = ("--data", annotated, "--resamples", "20")

@@ -118,6 +118,19 @@ def test_show_draws_the_row(prepared: Path, tmp_path: Path) -> None:
         (("prepare", "--release", "{release}", "--out", "{tmp}/out", "--allow", "mising-image"), "mising-image"),
         (("demo", "--out", "{tmp}"), "exists already"),
         (("pack", "{tmp}/nowhere.nii.gz", "--in-place"), "nowhere.nii.gz"),
+        (("info", "http://127.0.0.1:9/knees"), "AWS_PROFILE, HF_TOKEN or the like in the environment if it needs"),
+        (
+            (
+                "convert",
+                "--oai",
+                "{release}/data/split_files/train_split.csv",
+                "--release",
+                "{release}",
+                "--out",
+                "{tmp}/out",
+            ),
+            "train_split.csv is a file, not a folder",
+        ),
         (("pack", "{release}/data/split_files/train_split.csv", "--out", "{tmp}/out"), "end in .nii or .nii.gz"),
     ],
 )

@@ -622,7 +622,7 @@ def test_command_converts_one_series(series: Path, tmp_path: Path, capsys: pytes
     [
         ({"oai": None}, "Name an OAI download with --oai"),
         ({"oai": None, "nifti": "x", "release": None}, "--nifti needs --release"),
-        ({"oai": "nowhere"}, "There is no folder"),
+        ({"oai": "nowhere"}, "nowhere does not exist. Name the folder of the OAI download"),
     ],
 )
 def test_convert_refuses_what_makes_no_sense(
