@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reasonknee_datasets.prompts.project_wording import (
+from reasonknee_datasets.prompts.prompt_assembly import (
     Wording,
     answer_schema,
     describe_subregion,

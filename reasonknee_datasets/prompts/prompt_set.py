@@ -25,7 +25,7 @@ from typing import Literal, get_args
 from reasonknee_datasets.boxes import BoxConvention
 from reasonknee_datasets.errors import BenchError, nearest
 from reasonknee_datasets.moaks import QUESTIONS, Question
-from reasonknee_datasets.prompts.project_wording import Wording, describe_subregion, project_prompt
+from reasonknee_datasets.prompts.prompt_assembly import Wording, describe_subregion, project_prompt
 from reasonknee_datasets.release.region_labels import read_questions
 
 Damaged = Literal["repair", "leave_out", "keep"]

@@ -15,7 +15,7 @@
 
 `parse_box` (`answer_box`) shares the first two stages; `sole_answer` checks for rewards that a text holds one answer.
 
-To support a new phrasing, first look for its word list or phrase list in ``vocabulary.txt``, which `words` reads: a
+To support a new phrasing, first look for its word list or phrase list in ``word_lists.txt``, which `words` reads: a
 new word needs no code. A new spelling of a key also goes there, a new word for a grade into `scale_words`, and a new
 order of words into `rewriting`. Add the text with its grades to ``tests/bench/test_answers_*.py`` and raise
 `CODEC_VERSION`. A description without a grade or a yes or no has no grade, and a text with two readings is refused: a

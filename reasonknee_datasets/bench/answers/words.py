@@ -1,4 +1,4 @@
-"""Words: what ``vocabulary.txt`` lists, and prose cut into tokens.
+"""Words: what ``word_lists.txt`` lists, and prose cut into tokens.
 
 `word_list`, `heading_names` and `pattern` read the vocabulary; `normalise` and `tokens` prepare prose for it.
 """
@@ -17,7 +17,7 @@ _HEAD = re.compile(r"(?m)^(words|names|macro|phrases) ([^\n:]+):\n")
 @cache
 def _sections() -> dict[tuple[str, ...], str]:
     """Read every section's text, without comments, by its heading."""
-    text = resources.files(__package__).joinpath("vocabulary.txt").read_text(encoding="utf-8")
+    text = resources.files(__package__).joinpath("word_lists.txt").read_text(encoding="utf-8")
     parts = _HEAD.split(re.sub(r"(?m)^#.*\n", "", text))
     return {(kind, *head.split()): body for kind, head, body in zip(parts[1::3], parts[2::3], parts[3::3], strict=True)}
 

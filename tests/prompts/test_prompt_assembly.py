@@ -17,7 +17,7 @@ from reasonknee_datasets.phantom.record_writer import (
     opening_steps,
     reasoning_steps,
 )
-from reasonknee_datasets.prompts.project_wording import (
+from reasonknee_datasets.prompts.prompt_assembly import (
     DAMAGED,
     FullWording,
     answer_schema,
