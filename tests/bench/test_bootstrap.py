@@ -93,8 +93,8 @@ def in_parts(metric: str, confusions: NDArray[np.float32], truth: float, names: 
 @pytest.mark.slow
 @pytest.mark.parametrize("metric", ["accuracy", "quadratic_kappa", "balanced_accuracy"])
 def test_interval_coverage_needs_patients_not_records(metric: str) -> None:
-    everybody = clustered_sets(1, 200_000, 1).sum(axis=0)[0]
-    truth = float(compute(metric, apply_rule(everybody, "ordinal", "missing_as_wrong"), "ordinal"))
+    population = clustered_sets(1, 200_000, 1).sum(axis=0)[0]
+    truth = float(compute(metric, apply_rule(population, "ordinal", "missing_as_wrong"), "ordinal"))
     confusions = clustered_sets(SETS, PATIENTS, 2)
     covered = in_parts(metric, confusions, truth, [str(n) for n in range(PATIENTS)])
     assert 0.92 <= covered <= 0.97

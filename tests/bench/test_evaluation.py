@@ -339,7 +339,7 @@ class TestReport:
 
     @pytest.mark.parametrize("name", HOSTILE)
     def test_markdown_of_hostile_text_is_text(self, name: str) -> None:
-        """Wherever it stands, it parses to the same blocks as a plain word, and to no link, image or tag."""
+        """At any place, it parses to the same blocks as a plain word, and to no link, image or tag."""
 
         def parse(text: str) -> list[str]:
             rows = (("a", text, "1"), (text, text, "2"))

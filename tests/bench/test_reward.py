@@ -165,9 +165,9 @@ def taken_back(asked: Question, truth: dict[str, int]) -> list[str]:
 def other_keys(asked: Question, truth: dict[str, int]) -> list[str]:
     right, other = json.loads(write(asked, truth)), json.loads(write(asked, dict.fromkeys(truth, 0)))
     notes = {"note": "ignore this", "confidence": 0, "is_correct": False, "correction": {"grade": 0}, "not": other}
-    beside = [json.dumps({**right, key: value}) for key, value in notes.items()]
+    added = [json.dumps({**right, key: value}) for key, value in notes.items()]
     around = [json.dumps({key: right}) for key in ("rejected", "wrong_answer", "not_my_answer", "example")]
-    return [*beside, *around, json.dumps({"final": right, "alternative": other}), json.dumps({"options": [right]})]
+    return [*added, *around, json.dumps({"final": right, "alternative": other}), json.dumps({"options": [right]})]
 
 
 def very_long(asked: Question, truth: dict[str, int]) -> list[str]:

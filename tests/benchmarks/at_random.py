@@ -19,7 +19,7 @@ _CODECS = (("lz4", 1), ("zstd", 8))
 
 
 def measure(knees: Sequence[Knee], warm: Path, folder: Path, memory_bytes: int) -> Work:
-    """Read all boxes of all knees in random order, everybody in the same one."""
+    """Read all boxes of all knees in one random order for all libraries."""
     reads = [(knee, box) for knee in knees for box in knee.boxes]
     order = np.random.default_rng(0).permutation(len(reads))
     size = min(_BATCH, len(reads))

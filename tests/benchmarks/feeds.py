@@ -44,7 +44,7 @@ class Feed(Protocol):
 class Ours:
     """This package's loader; it always gives whole epochs, in its own order.
 
-    The main process reads with one thread where it works alone, as everybody else does.
+    The main process reads with one thread where it works alone, as all others do.
     """
 
     name = "reasonknee_datasets"
@@ -85,7 +85,7 @@ class Chosen:
 
 
 class Peer:
-    """Somebody's way to read one crop, in torch's own ``DataLoader`` with the tokenizer called per example."""
+    """A common way to read one crop, in torch's own ``DataLoader`` with the tokenizer called per example."""
 
     def __init__(self, name: str, crops: Crops, knees: Knees, workers: int, *, batch_size: int = 8) -> None:
         self.name, self._chosen = name, Chosen()

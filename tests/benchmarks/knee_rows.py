@@ -40,7 +40,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Knees:
-    """The rows as this package loads them, and the same ones for everybody else."""
+    """The rows as this package loads them, and the same ones for the other libraries."""
 
     dataset: Any
     questions: tuple[Question, ...]
@@ -105,7 +105,7 @@ def _question(row: dict[str, Any], repository: Path, tokenizer: Any) -> Question
 
 
 def truth(question: Question) -> NDArray[Any]:
-    """Read the voxels of a question by nibabel, which is nobody's contender here."""
+    """Read the voxels of a question by nibabel, as the reference."""
     return np.asarray(_whole(question.path)[question.region])
 
 

@@ -1,4 +1,4 @@
-"""First touch, whole volumes, and volume by volume: everybody does the same reads."""
+"""First touch, whole volumes, and volume by volume: all libraries do the same reads."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def whole_volume(knees: Sequence[Knee], warm: Path, peers: Sequence[Reader], *, 
 
 
 def volume_by_volume(knees: Sequence[Knee], warm: Path, peers: Sequence[Reader], *, every: int) -> Work:
-    """Read all boxes of one volume after those of another; each row of the table opens the volume anew."""
+    """Read all boxes of one volume after those of another; each row of the table opens the volume again."""
     one, two, alone = Ours(), Ours(2), Segmented()
     contenders = []
     for reader in (one, two):
@@ -85,7 +85,7 @@ def volume_by_volume(knees: Sequence[Knee], warm: Path, peers: Sequence[Reader],
     )
     caption = (
         f"{len(knees[0].boxes)} boxes of each of {len(knees)} volumes, all boxes of one before the next, from .nii.gz "
-        "files that nobody has read yet. A box is a row: it opens the volume by its path. Readers without a cache of "
+        "files not read before. A box is a row: it opens the volume by its path. Readers without a cache of "
         f"their own are asked for one box in {every}, evenly along the volume, and their time is multiplied."
     )
     ours = f"{one.name}, ordinary"

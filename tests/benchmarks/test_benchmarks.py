@@ -1,4 +1,4 @@
-"""The benchmarks at toy size: everybody reads the same voxels, and the tables come out. No time is held to anything."""
+"""The benchmarks at toy size: all libraries read the same voxels, and print their tables. No time is tested."""
 
 from __future__ import annotations
 

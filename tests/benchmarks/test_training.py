@@ -1,4 +1,4 @@
-"""The benchmark of training at toy size: everybody gives the same crops and tokens. No time is held to anything."""
+"""The benchmark of training at toy size: all libraries give the same crops and tokens. No time is held to anything."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Quintuples per second, from file to collated batch: this package, the bound, and everybody else in one run."""
+"""Quintuples per second, from file to collated batch: this package, the bound, and other libraries in one run."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def measure_ours(knees: Knees, workers: int, *, rounds: int, bound: Bound | None
 def measure_peers(
     knees: Knees, workers: int, folder: Path, *, cold_rows: int, cached_volumes: int, missing_ok: bool
 ) -> dict[str, float]:
-    """Run everybody else over some of the rows, in random order.
+    """Run the other libraries over some of the rows, in random order.
 
     Those that read a whole file for each row need few rows for a figure. Those that convert or cache a volume first
     are given all rows of a few volumes, so that the conversion is shared by as many rows as it would be.

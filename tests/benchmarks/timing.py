@@ -79,6 +79,6 @@ def _time(contender: Contender, item: Any, times: Times) -> None:
         walled, cpued = time.perf_counter() - wall, time.process_time() - cpu
     finally:
         gc.enable()
-    del result  # giving memory back is nobody's reading
+    del result  # giving memory back is not part of reading
     times.walls.append(walled / contender.share)
     times.cpus.append(cpued / contender.share)

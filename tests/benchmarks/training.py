@@ -1,4 +1,4 @@
-"""The training path, side by side with everybody else: from files to collated batches of eight with tokens.
+"""The training path, next to other libraries: from files to collated batches of eight with tokens.
 
 All files are in the page cache, and all contenders read the same seekable ``.nii.gz`` files. Every contender is
 held to the voxels that nibabel reads and to the tokenizer's own tokens before it is timed.
@@ -31,7 +31,7 @@ class Plan:
     size, patients, crop
         Of the phantom, and voxels of each crop.
     workers : tuple of int
-        With how many workers everybody is timed.
+        Numbers of workers.
     decoding : tuple of int
         With how many workers decodes are counted.
     rounds : int
@@ -164,7 +164,7 @@ def _count(workers: int) -> str:
 
 
 def _speeds(measured: Measured, knees: Knees, plan: Plan) -> Table:
-    """Set everybody side by side."""
+    """Measure all libraries in one run."""
     width = "x".join(map(str, plan.crop))
     caption = (
         f"{len(knees.questions)} questions about {len(knees.paths)} volumes, crops of {width} voxels, batches of 8. "

@@ -1,4 +1,4 @@
-"""Reading voxels, side by side with everybody else: first touch, whole volumes, volume by volume, at random, memory.
+"""Reading voxels, next to other libraries: first touch, whole volumes, volume by volume, at random, memory.
 
 All files are in the page cache. The voxels of every reader are compared with the drawn ones before it is timed.
 """
@@ -63,7 +63,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The aims first, then every work with everybody in it."""
+    """The aims first, then every work by all libraries."""
 
     tables: tuple[Table, ...]
 

@@ -36,7 +36,7 @@ class Goal:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One piece of work, done by everybody.
+    """One piece of work, done by all libraries.
 
     ``unit`` is the unit of one time; it is printed with it.
     """

@@ -102,7 +102,7 @@ class TestFrames:
         grids = seen["eyes"]["grid_thw"]
         assert grids.tolist() == [[1, SIZE // PATCH, SIZE // PATCH]] * 6 * batch
         images = read_frames(seen["eyes"]["0"], grids)
-        assert all(np.array_equal(one, two) for one, two in images)  # a picture stands for both frames of a pair
+        assert all(np.array_equal(one, two) for one, two in images)  # one picture for both frames of a pair
         shown = np.stack([image[0] for image in images]).reshape(batch, 6, SIZE, SIZE)
         np.testing.assert_allclose(shown, [expected_frames(runs, 6)] * batch, atol=1e-3)
         assert pads(runs, "images", seen["model"]["input_ids"]) == [6 * (SIZE // 28) ** 2] * batch

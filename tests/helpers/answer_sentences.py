@@ -133,7 +133,7 @@ UNASKED_GRADED = (
     "{o}.\n\n{n}",
 )
 
-# The grade stands in {n}, the subject in {s}.
+# {n} is the grade, {s} the subject.
 STATED = (
     "{s}: {n}",
     "{s}: grade {n}",

@@ -27,7 +27,7 @@ def browsing(folder: Path, *options: str) -> Iterator[str]:
 
 
 def ask(address: str, path: str, **headers: str) -> tuple[int, dict[str, str], bytes]:
-    """Send a path exactly as it stands, which ordinary clients would normalise."""
+    """Send a path unchanged, which ordinary clients would normalise."""
     connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=60)
     try:
         connection.putrequest("GET", path, skip_host="Host" in headers)

@@ -1,7 +1,7 @@
 """Cartilage lesions, measured: share of a subregion's surface that has a defect, share of the defect that is bare.
 
 Rays leave the bone at right angles and cross the cartilage's label. A ray whose outer part is bright lies in a
-defect; one whose deep part is bright too is bare. Each counts with the area of bone that it stands for.
+defect; one whose deep part is bright too is bare. Each counts with the area of bone that it covers.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ STEP_MM, REACH_MM = 0.2, 7.0
 MOST_RAYS = 30_000
 SMOOTH_MM = 1.5
 RIM_SHARE = 0.35  # of the usual thickness: less is the rim, where cartilage thins out
-HOLLOW_SHARE = 1.3  # more is a hollow, such as beside the spines, where one ray crosses another's ground
+HOLLOW_SHARE = 1.3  # more is a hollow, such as next to the spines, where one ray crosses another's ground
 LEAST_SIZE = 0.014  # of the surface: less is mixture
 LEAST_DEPTH, COARSE_LEAST_DEPTH = 0.012, 0.035  # of the defect: likewise
 
 
 @dataclass(frozen=True, slots=True)
 class Rays:
-    """Rays through cartilage: signals along them, where they are in it, and the subregion each stands in."""
+    """Rays through cartilage: signals along them, where they are in it, and the subregion of each."""
 
     signal: Floats
     share: Floats  # of the way through the cartilage, beyond 1 outside
     owner: NDArray[np.intp]
-    area: Floats  # mm² of bone that a ray stands for
+    area: Floats  # mm² of bone for each ray
     thickness: Floats  # mm of cartilage along it
     feet: Floats  # mm, where they start
     apart: float  # mm, between neighbours
@@ -101,8 +101,8 @@ def cast(view: View, bone: str) -> Rays:
     owners = np.zeros(view.mask.shape, np.uint8)
     for number, name in enumerate(PARTS[bone], 1):
         owners[bone_of(view, name, restore=1)] = number
-    beside = ndimage.maximum_filter(owners, footprint=ndimage.generate_binary_structure(3, 1))
-    start = np.argwhere(view.label(CARTILAGE[bone]) & (beside > 0))
+    nearby = ndimage.maximum_filter(owners, footprint=ndimage.generate_binary_structure(3, 1))
+    start = np.argwhere(view.label(CARTILAGE[bone]) & (nearby > 0))
     start = start[:: max(1, len(start) // MOST_RAYS)]
     feet = start @ view.to_mm.T + view.origin
     normals = _normals(view, owners > 0, feet)
@@ -112,7 +112,7 @@ def cast(view: View, bone: str) -> Rays:
     inside = view.label_at(points).reshape(len(feet), -1) == LABELS[CARTILAGE[bone]]
     share, steps = _share(inside, int(np.searchsorted(along, 0.0)))
     facing = np.abs(normals @ np.linalg.inv(view.to_mm).T * view.spacing**2).max(axis=1)
-    owner = beside[tuple(start.T)].astype(np.intp) - 1
+    owner = nearby[tuple(start.T)].astype(np.intp) - 1
     area = view.voxel_mm3 / facing
     return Rays(signal, share, owner, area, (steps * STEP_MM).astype(np.float64), feet, float(view.spacing.max()))
 

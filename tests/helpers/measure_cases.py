@@ -45,7 +45,7 @@ def rotation(degrees: float, axis: Sequence[float]) -> NDArray[np.float64]:
 
 
 def grid(size: Size, side: Side, *, layout: int, tilt: float, axis: Sequence[float] = (1.0, 0.6, -0.4)) -> Geometry:
-    """Lay a grid around a knee: the right one stands where world x is positive."""
+    """Lay a grid around a knee: the right one is where world x is positive."""
     counts, spacing = SIZES[size].counts, SIZES[size].spacing
     turned = rotation(tilt, axis)
     along = LAYOUTS[layout]

@@ -1,7 +1,7 @@
 """Meniscal extrusion, measured: how far a tongue of meniscus reaches beyond the healthy outer wall, in mm.
 
 Rays come in from outside. Where each meets dark tissue is known to a fraction of a voxel, since a voxel on the edge
-mixes. The wall itself shows beside the tongue, and in the mask's label under it: the tongue stands on a smooth curve
+mixes. The wall itself shows next to the tongue, and in the mask's label under it: the tongue rises from a smooth curve
 through both.
 """
 

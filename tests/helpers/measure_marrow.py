@@ -22,7 +22,7 @@ BRIGHT = ("femoral_cartilage", "patellar_cartilage", "tibial_cartilage", "joint_
 PARTING_EDGES = (EDGE, 290.0, RIM_EDGE, 430.0, CYST_EDGE)
 OPEN_CYST = 0.19  # of the lesion: a smaller cyst lies in its middle and touches no marrow
 FILM_MM = 1.1  # a label's film beyond the cartilage is thinner than this
-SPECK_MM3 = 60.0  # of film beside the bone is no body: the smallest that is drawn has some 400 mm³
+SPECK_MM3 = 60.0  # of film next to the bone is not a body: the smallest that is drawn has some 400 mm³
 THIN_MM = 1.6
 LEAST_SHARE = 0.001
 
@@ -49,7 +49,7 @@ def measure_marrow(view: View, name: str) -> dict[str, float]:
     cyst, lesion = inside & (near.clean > CYST_EDGE), inside & (near.clean > EDGE)
     open_cyst = cyst.sum() > OPEN_CYST * lesion.sum()
     if open_cyst:
-        # Half-way from marrow lies higher beside such a cyst: its rim would look like lesion where it mixes with
+        # Half-way from marrow is higher next to such a cyst: its rim would look like lesion where it mixes with
         # marrow.
         lesion &= (near.clean > RIM_EDGE) | ~ndimage.binary_dilation(cyst)
     lesion = _without_specks(near, lesion)
@@ -68,7 +68,7 @@ def _inside(view: View, bone: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _without_specks(view: View, lesion: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Leave out pieces that are too small or too thin to be bodies: film beside the bone."""
+    """Leave out pieces that are too small or too thin to be bodies: film next to the bone."""
     pieces, _ = ndimage.label(lesion)
     return np.isin(pieces, _solid(view, pieces))
 

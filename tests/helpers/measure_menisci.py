@@ -170,10 +170,10 @@ def cyst_mm3(view: View, name: str) -> float:
 
 
 def hypertrophy_mm3(view: View, name: str) -> float:
-    """Volume of meniscus outside every label that stands higher than the label beside it, its two ends left out.
+    """Volume of meniscus outside every label that is higher than the label next to it, without its two ends.
 
     Heights are compared over a plane of whole mm, not along the columns of voxels, which lean in an oblique grid. At
-    its front end the femur leaves a meniscus so little height that an extruded tongue stands higher.
+    its front end the femur leaves a meniscus so little height that an extruded tongue is higher.
     """
     near = view.around([name], BESIDE_MM + TALLER_MM)
     label, dark = near.mm(near.label(name)), near.mm((near.mask == 0) & (near.clean < DARK_EDGE))
@@ -184,6 +184,6 @@ def hypertrophy_mm3(view: View, name: str) -> float:
     top = np.full(np.ceil(high[:2] - corner + COMPARED_MM + 1).astype(int), -np.inf)
     np.maximum.at(top, tuple((label[:, :2] - corner).astype(int).T), label[:, 2])
     place = tuple((dark[:, :2] - corner).astype(int).T)
-    beside = ndimage.maximum_filter(top, 2 * BESIDE_MM + 1)[place] > -np.inf
+    nearby = ndimage.maximum_filter(top, 2 * BESIDE_MM + 1)[place] > -np.inf
     above = dark[:, 2] - ndimage.maximum_filter(top, 2 * COMPARED_MM + 1)[place]
-    return float((beside & (above > ABOVE_MM) & (above < TALLER_MM)).sum()) * near.voxel_mm3
+    return float((nearby & (above > ABOVE_MM) & (above < TALLER_MM)).sum()) * near.voxel_mm3

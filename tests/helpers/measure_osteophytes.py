@@ -35,7 +35,7 @@ POINTING: Mapping[int, tuple[float, float, float]] = {
     41: (-1, 1, 0),
 }
 EDGE = (SIGNAL["marrow"] + SIGNAL["capsule"]) / 2
-GAP_MM = 0.7  # a bone's surface mixes with the tissue beside it
+GAP_MM = 0.7  # a bone's surface mixes with the tissue next to it
 FARTHEST_MM, TOO_FAR_MM = 10.0, 8.5  # what reaches farther is another bone, or the rest of this one
 SOLID_MM = 9.0  # and so is what is thicker
 CORE = 78.0  # marrow somewhere in it, not just mixture
@@ -57,13 +57,13 @@ def measure_osteophyte(view: View, question_id: int) -> float:
     dark &= ~_meniscus(near)
     pieces, _ = ndimage.label(dark & ~_solid(near, dark) & (apart > GAP_MM) & (apart < FARTHEST_MM))
     center = near.mm(bone).mean(axis=0)
-    beside, reach = GAP_MM + float(near.spacing.max()), 0.0
+    gap, reach = GAP_MM + float(near.spacing.max()), 0.0
     for number, place in enumerate(ndimage.find_objects(pieces), 1):
         piece = pieces[place] == number
         if piece.sum() < LEAST_VOXELS:
             continue
         signal, reaches = near.clean[place][piece], apart[place][piece]
-        if reaches.min() > beside or reaches.max() > TOO_FAR_MM:
+        if reaches.min() > gap or reaches.max() > TOO_FAR_MM:
             continue
         if signal.min() > CORE:
             continue

@@ -1,7 +1,7 @@
 """A knee as the measurer sees it: clean voxels and labels in one frame for both sides, every layout and obliquity.
 
 The frame's axes are medial, anterior and superior in mm. Arrays are permuted and flipped so that their indices grow the
-same way; what obliquity is left stands in `View.to_mm`, and nothing is resampled.
+same way; the obliquity that is left is in `View.to_mm`, and nothing is resampled.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """torchvision for a torch without CUDA, in the processes that call `admit` and nowhere else.
 
-PyPI's wheels of torchvision declare their operators in a library that is linked against CUDA. Beside a CPU build of
+PyPI's wheels of torchvision declare their operators in a library that is linked against CUDA. With a CPU build of
 torch it does not load, and the import fails at the first operator that Python code refines. Qwen2.5-VL's processors
 call none of these operators: they resize and normalize with torch's own. So the two that are refined are declared here,
 by name and without a kernel, and everything else is torchvision as it was published.
 
 Installed among the others, such a torchvision would break every import of transformers and TRL that looks for it. So
-it stands in a folder `torchvision` of its own, beside the environment's ``lib``, where only `admit` finds it::
+it is in a folder `torchvision` of its own, next to the environment's ``lib``, where only `admit` finds it::
 
     python -m pip install --no-deps --target "$VIRTUAL_ENV/torchvision" torchvision==0.28.0
 """

@@ -501,7 +501,7 @@ def test_old_session_without_lock_is_removed(tmp_path: Path) -> None:
 
 
 def test_session_survives_removal_while_joined(tmp_path: Path) -> None:
-    """Somebody may remove the folder between making it and locking it."""
+    """Another process may remove the folder between making it and locking it."""
     tmp_path.chmod(0o700)
     sessions, stop = [], threading.Event()
 

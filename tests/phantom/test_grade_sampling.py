@@ -373,7 +373,7 @@ def test_left_knee_mirrors_right_in_world(layout):
 @pytest.mark.slow
 @pytest.mark.parametrize(("side", "lateral"), [("right", 1.0), ("left", -1.0)])
 def test_the_fibula_is_lateral_and_posterior(side, lateral):
-    """It has no label: it is the marrow beside the tibia, some way below the joint."""
+    """It has no label: it is the marrow next to the tibia, some way below the joint."""
     spec = KneeSpec(41, 42, 43, side, {}, grid("tiny", side, layout=1, tilt=4.9), noise=False)
     knee = draw_knee(spec)
     index = np.indices(knee.mask.shape, np.float32)

@@ -123,7 +123,7 @@ def test_resampling_moves_faces_half_voxel(case: Case, steps: list[Transform], g
     moved = np.abs(faces - [case.box.start, case.box.stop])
     thick = np.array(case.box.shape) >= 2 * half
     assert (moved <= half + 1e-9)[:, thick].all()
-    # A box thinner than an output voxel is the voxel that its middle stands in: less than one voxel off.
+    # A box thinner than an output voxel is the voxel of its middle: less than one voxel off.
     assert (moved <= 2 * half + 1e-9).all()
 
 

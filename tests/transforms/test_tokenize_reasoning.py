@@ -177,7 +177,7 @@ class TestSpans:
 
 
 def last_key(row: dict[str, Any], grade: dict[str, Any], text: str) -> str:
-    """The spelling under which a grade stands last in a text."""
+    """The spelling under which a grade is last in a text."""
     from reasonknee_datasets.moaks import QUESTIONS, find_slot
 
     slot = find_slot(row["question_id"], grade["attribute"])
@@ -770,5 +770,5 @@ def test_processor_provides_tokenizer_and_template() -> None:
 
 
 def test_the_words_of_the_fixture_are_qwens() -> None:
-    assert "\\p{N}|" in QWEN_WORDS  # single digits, so that numbers of a box part from what stands beside them
+    assert "\\p{N}|" in QWEN_WORDS  # single digits, so that numbers of a box part from the characters next to them
     assert isinstance(of()._layout, Layout)

@@ -60,8 +60,8 @@ def test_other_files_have_none() -> None:
     assert parse_index(with_extra(b"BC\x02\x00\x10\x00"), 100) is None  # bgzip's
     assert parse_index(with_extra(b"BC\x02"), 100) is None
     assert parse_index(with_extra(ours, flags=4 | 8) + b"name\0", 1000) is None
-    beside = with_extra(b"BC\x02\x00\x10\x00" + ours)
-    assert parse_index(beside, len(beside) + 141) is not None
+    extended = with_extra(b"BC\x02\x00\x10\x00" + ours)
+    assert parse_index(extended, len(extended) + 141) is not None
 
 
 def test_damage_is_told() -> None:

@@ -61,8 +61,8 @@ def test_pack_in_place_refuses_prepared_repository(tmp_path: Path, linked: bool)
     list(pack_files([path], tmp_path / "copies"))
     assert (tmp_path / "copies" / path.name).is_file()
     (root / "masks").mkdir()
-    beside = save(root / "masks" / "other.nii.gz", knee())  # nothing that the manifest lists
-    assert [report.path for report in pack_files([beside], None)] == [str(beside)]
+    other = save(root / "masks" / "other.nii.gz", knee())  # nothing that the manifest lists
+    assert [report.path for report in pack_files([other], None)] == [str(other)]
 
 
 @pytest.mark.parametrize("in_place", [False, True])
