@@ -251,9 +251,32 @@ def texts(source: str) -> Iterator[str]:
             yield token.string
 
 
+def comments(source: str) -> Iterator[str]:
+    """Iterate over the comments and docstrings of a module."""
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.string
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield ast.get_docstring(node) or ""
+
+
 @pytest.mark.parametrize("path", _PLAIN, ids=lambda path: str(path.relative_to(ROOT)))
 def test_texts_have_no_idioms(path: Path) -> None:
     assert not [found[0] for text in texts(path.read_text(encoding="utf-8")) if (found := _IDIOMS.search(text))]
+
+
+@pytest.mark.parametrize("folder", ["tests", "examples", "tools"])
+def test_comments_outside_the_package_have_no_idioms(folder: str) -> None:
+    paths = set((ROOT.parent / folder).rglob("*.py")) - {Path(__file__)}
+    assert paths
+    found = [
+        f"{path}: {match[0]}"
+        for path in paths
+        for text in comments(path.read_text(encoding="utf-8"))
+        if (match := _IDIOMS.search(text))
+    ]
+    assert not found
 
 
 @pytest.mark.parametrize(
@@ -261,6 +284,7 @@ def test_texts_have_no_idioms(path: Path) -> None:
 )
 def test_texts_finds_an_idiom(line: str) -> None:
     assert [text for text in texts(f"{line}\n") if _IDIOMS.search(text)]
+    assert [text for text in comments(f"# {line}\n") if _IDIOMS.search(text)] or line.startswith('"""')
     assert not [text for text in texts("'there is no table, and it is no longer read'\n") if _IDIOMS.search(text)]
 
 

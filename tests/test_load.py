@@ -130,7 +130,7 @@ class TestLocked:
             monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(folder / "cache"))
             monkeypatch.chdir(folder)
             write_repository(folder / "3dreasonknee", images=False)
-            load_dataset(split="train", streaming=True)  # imports modules that the user `nobody` may not read
+            load_dataset(split="train", streaming=True)  # imports modules that another user may not read
             (folder / "cache").chmod(0o777)
             for path in (folder / "cache").rglob("*"):
                 path.chmod(0o777)

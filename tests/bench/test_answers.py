@@ -362,7 +362,7 @@ def test_parse_answer_steps_grow_linearly(pattern: str, opening: str) -> None:
     assert twice <= 2.2 * once + 2000
 
 
-# What is passed over as a whole, by the megabyte; what makes objects or claims of itself, by less.
+# Megabytes of text that is skipped as a whole, and less of text that makes objects or claims.
 MEGABYTES = ("{", "}", "[", "(", '"', "'", "/*", "//", "```", "1", "words", "thoughts", "blanks", "open comments")
 
 

@@ -41,7 +41,7 @@ def test_parse_answer_of_sentences_without_their_denial() -> None:
     assert [answer.grade for answer in read.slots] != [None]
 
 
-# The memory that reading takes beside the package's own, at most; tokens of 2 MB at once would take more.
+# The memory that reading takes in addition to the package's own, at most; tokens of 2 MB at once would take more.
 _READ = """
 import resource, sys
 from reasonknee_datasets.bench.answers import parse_answer, parse_box

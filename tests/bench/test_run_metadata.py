@@ -1,4 +1,4 @@
-"""What a result is of, and which two results may be compared."""
+"""Metadata of a run, and which two results may be compared."""
 
 from __future__ import annotations
 

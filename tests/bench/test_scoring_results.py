@@ -164,7 +164,7 @@ def test_the_same_answers_do_not_differ(truth: Truth, pair: tuple[Answers, Answe
 
 @pytest.mark.slow
 def test_shared_draws_make_the_interval_narrower() -> None:
-    """What makes a patient hard for both models cancels; two separate intervals would hide the difference."""
+    """A patient that is hard for both models cancels; two separate intervals would hide the difference."""
     truth = simulate_truth(60, 120, missing=0)
     random = np.random.default_rng(0)
     hard = np.random.default_rng(1).beta(0.7, 0.7, 60)[truth.patient]

@@ -478,7 +478,7 @@ def test_two_models_are_compared_and_nothing_else(prepared: Path, tmp_path: Path
         with pytest.raises(BenchError, match="The two results differ in more than the model") as caught:
             compare(first, other, resamples=0)
         assert told in str(caught.value)
-    # How fast it is asked is no part of the result.
+    # The request rate is not part of the result.
     paced = _evaluated(prepared, tmp_path / "paced", "b", max_connections=2, max_retries=1, timeout=100)
     assert compare(first, paced, resamples=0).tolerated == ()
 

@@ -28,7 +28,7 @@ print(opened - started, time.perf_counter() - opened)
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """What one process tree cost: ``peak`` is the largest single process in it."""
+    """Cost of one process tree: ``peak`` is the largest single process in it."""
 
     seconds: float
     peak_bytes: int

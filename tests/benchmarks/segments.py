@@ -1,4 +1,4 @@
-"""What the deflate library alone takes: the roofline under every figure for a ``.nii.gz``."""
+"""Time of the deflate library alone: the roofline under every figure for a ``.nii.gz``."""
 
 from __future__ import annotations
 

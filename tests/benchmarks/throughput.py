@@ -35,7 +35,7 @@ NIFTI = "datasets.Nifti"
 
 @dataclass(slots=True)
 class Rates:
-    """What was measured with one number of workers.
+    """Measurements with one number of workers.
 
     Attributes
     ----------

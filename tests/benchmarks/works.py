@@ -1,4 +1,4 @@
-"""What a benchmark found out about one piece of work, and how the tables say it."""
+"""Result of a benchmark for one piece of work, and its form in the tables."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.benchmarks.timing import Times
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What is wanted of us in a work.
+    """Aim of this package in a work.
 
     Attributes
     ----------

@@ -21,7 +21,7 @@ ALL = sorted(DOCS.rglob("*.md"))
 _BLOCK = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"\]\((?!https?://|#|mailto:)([^)#\s]+)(#[^)\s]+)?\)")
 
-# What a block may be: shown commands that run (console), shown commands that are only parsed, since they need real
+# Kinds of blocks: shown commands that run (console), shown commands that are only parsed, since they need real
 # data or a network (bash), Python with its output (python), Python that needs libraries of the extra `interop` (py, run
 # by tests/test_library_page.py), and text that no program reads.
 _LANGUAGES = {"bash", "bibtex", "console", "json", "py", "python", "text", "toml", "yaml", ""}

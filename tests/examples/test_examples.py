@@ -14,7 +14,7 @@ from tests.helpers.paths import ROOT
 pytestmark = pytest.mark.slow
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-# What a base installation lacks, or what a torchvision for another torch breaks.
+# Modules that a base installation lacks, or that a torchvision for another torch breaks.
 HEAVY = ("torch", "torchvision", "transformers", "trl", "accelerate", "matplotlib", "PIL")
 
 

@@ -398,7 +398,7 @@ THOUGHT_OF = (
     "I also see an old MCL tear. The {s} is grade {n}.",
     "Tentative grade: {m}\nAfter adjusting the window it looks different.\nDefinitive grade: {n}",
 )
-# Leads behind which an object is no answer, and others behind which it is one.
+# Leads after which an object is not an answer, and others after which it is one.
 UNSEEN_LEADS = (
     "Without having {v} the {i}, I put:",
     "Not having {v} the {i}, I write:",
@@ -449,7 +449,7 @@ OWNED_LEADS = (
     "To satisfy the requested format, my grade in JSON:",
 )
 
-# What writers say of the images, of themselves or of another place before they grade.
+# Words of writers about the images, themselves or another place before the grade.
 LEADS = (
     "Based on the provided image, ",
     "From the MRI that you provided, ",

@@ -30,7 +30,7 @@ def open_folder() -> Iterator[Path]:
 def locked(path: Path) -> Iterator[None]:
     """Remove the permissions of a file or folder, and run as a user without rights.
 
-    As root, code inside must have imported its modules before: the user `nobody` may not read them.
+    As root, code inside must have imported its modules before: another user may not read them.
     """
     if os.name != "posix":
         pytest.skip("permissions are POSIX's")

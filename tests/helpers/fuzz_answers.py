@@ -2,7 +2,7 @@
 
 The suite runs 2,000 (tests/bench/test_answers.py); a developer runs more:
 ``python -m tests.helpers.fuzz_answers --count 100000``.
-Each text is a golden or canonical answer cut, doubled, spliced, requoted or salted. Beside what is said above, the
+Each text is a golden or canonical answer cut, doubled, spliced, requoted or salted. In addition, the
 same text gives the same answer twice; an answer read by json.loads alone holds what json.loads gives; and where the
 slot's only grade that a mutation can have left is the true one, no other comes out: digits are never made up.
 """

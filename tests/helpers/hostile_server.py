@@ -1,4 +1,4 @@
-"""A real HTTP server on the loopback that redirects, never ends, lies about lengths, falls silent or drips."""
+"""A real HTTP server on the loopback that redirects, never ends, states wrong lengths, falls silent or drips."""
 
 from __future__ import annotations
 

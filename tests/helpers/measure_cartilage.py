@@ -1,6 +1,6 @@
 """Cartilage lesions, measured: share of a subregion's surface that has a defect, share of the defect that is bare.
 
-Rays leave the bone at right angles and cross the cartilage's label. A ray whose outer part is bright lies in a
+Rays leave the bone at right angles and cross the cartilage's label. A ray whose outer part is bright is in a
 defect; one whose deep part is bright too is bare. Each counts with the area of bone that it covers.
 """
 

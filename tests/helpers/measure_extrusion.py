@@ -51,7 +51,7 @@ def _high(values: Floats) -> float:
 
 
 def _wall(along: Floats, dark: Floats, label: Floats) -> Floats:
-    """Fit the healthy wall: the label's edge everywhere, and the dark edge wherever it lies on the wall so far."""
+    """Fit the healthy wall: the label's edge everywhere, and the dark edge wherever it is on the wall so far."""
     terms = np.stack([along**power for power in range(3)], axis=1)
     wall = np.full(along.shape, np.nanmedian(label))
     for turn in range(4):

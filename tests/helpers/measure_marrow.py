@@ -1,4 +1,4 @@
-"""Bone-marrow lesions, measured: share of the subregion's bone, number of bodies, share that is no cyst."""
+"""Bone-marrow lesions, measured: share of the subregion's bone, number of bodies, share that is not a cyst."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RIM_EDGE = (MARROW + FLUID) / 2
 CYST_EDGE = (LESION + FLUID) / 2
 BRIGHT = ("femoral_cartilage", "patellar_cartilage", "tibial_cartilage", "joint_effusion")
 PARTING_EDGES = (EDGE, 290.0, RIM_EDGE, 430.0, CYST_EDGE)
-OPEN_CYST = 0.19  # of the lesion: a smaller cyst lies in its middle and touches no marrow
+OPEN_CYST = 0.19  # of the lesion: a smaller cyst is in its middle and touches no marrow
 FILM_MM = 1.1  # a label's film beyond the cartilage is thinner than this
 SPECK_MM3 = 60.0  # of film next to the bone is not a body: the smallest that is drawn has some 400 mm³
 THIN_MM = 1.6
@@ -63,7 +63,7 @@ def measure_marrow(view: View, name: str) -> dict[str, float]:
 
 
 def _inside(view: View, bone: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Leave out the bone's surface next to bright tissue: it mixes with that, and no lesion lies outside the cortex."""
+    """Leave out the bone's surface next to bright tissue: it mixes with that, and lesions are inside the cortex."""
     return np.asarray(bone & ~ndimage.binary_dilation(view.label(*BRIGHT)))
 
 
@@ -91,9 +91,9 @@ def _bodies(view: View, lesion: NDArray[np.bool_]) -> int:
 
 
 def _marrow_share(lesion: NDArray[np.bool_], cyst: NDArray[np.bool_], open_cyst: bool) -> float:
-    """Share of a lesion that is no cyst."""
+    """Share of a lesion that is not a cyst."""
     rest = lesion & ~cyst
     if open_cyst:  # what opening takes off the rest where it touches cyst is the cyst's own rim, mixed with marrow
         rest &= ndimage.binary_opening(rest) | ~ndimage.binary_dilation(cyst)
-    # A lesion always has some marrow that is no cyst, if less than a voxel of it.
+    # A lesion always has some marrow that is not a cyst, if less than a voxel of it.
     return max(float(rest.sum() / lesion.sum()), LEAST_SHARE)

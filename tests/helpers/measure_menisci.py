@@ -29,7 +29,7 @@ ABOVE_MM, TALLER_MM = 0.7, 4.0
 BLOB_EDGE, BLOB_MM2 = 80.0, 3.0
 CLEFT_MM, CLEFT_REACH_MM, CLEFT_EDGE = 2.9, 1.4, 286.0
 THROUGH = 120.0  # the lowest signal of a column that is fluid all the way, with its ends mixed
-THROUGH_SHARE = 0.75  # of the columns with fluid: fewer if it lies flat
+THROUGH_SHARE = 0.75  # of the columns with fluid: fewer if it is flat
 RIM_MM, ROOT_MM = 2.3, 6.5
 LEAST_MM2 = 2.0
 BINS = 72
@@ -138,7 +138,7 @@ def _widest(ring: Ring, fluid: Bools) -> Bools:
 
 
 def _has_blob(ring: Ring, body: Bools) -> bool:
-    """Check whether something brighter than a meniscus lies within it; its thin inner edge mixes with fluid anyway."""
+    """Check whether something brighter than a meniscus is within it; its thin inner edge mixes with fluid anyway."""
     return bool((body & (ring.inward < 0.75) & (ring.inner > BLOB_EDGE)).sum() * ring.area > BLOB_MM2)
 
 

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 # Where voxels are as large as the cartilage is thick, a share is compared half-way between the shares that are drawn;
 # and a defect loses a tenth of its area at its edges.
 COARSE_SHARE = 0.9
-# What is drawn is far from these: "present" is four to a hundred times as much as "absent".
+# Drawn values are far from these: "present" is four to a hundred times as much as "absent".
 PRESENT = {
     "gap": 0.5,
     "insertion": 0.15,

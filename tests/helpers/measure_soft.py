@@ -42,13 +42,13 @@ def gap_share(view: View, ligament: str) -> float:
 
 
 def insertion_share(view: View, ligament: str) -> float:
-    """Share of raised signal in a ligament's lowest part, which lies in the tibia."""
+    """Share of raised signal in a ligament's lowest part, which is in the tibia."""
     signal, along = _along(view, ligament)
     return float((signal[along < along.min() + ATTACHED_MM] > LESION_EDGE).mean())
 
 
 def screw_share(view: View, ligament: str) -> float:
-    """Share of raised signal in a ligament's highest part, which lies in the femur: the ring around a screw."""
+    """Share of raised signal in a ligament's highest part, which is in the femur: the ring around a screw."""
     signal, along = _along(view, ligament)
     return float((signal[along > along.max() - ATTACHED_MM] > LESION_EDGE).mean())
 

@@ -92,7 +92,7 @@ def scripted(answer: Answer, name: str = "m") -> Model:
 
 
 def run_study(study: RunSpec, answer: Answer, folder: Path, *, name: str = "m", **options: Any) -> EvalLog:
-    """Evaluate a study with a function; return the log, whose file lies in the folder."""
+    """Evaluate a study with a function; return the log, whose file is in the folder."""
     options = {"display": "none", "log_format": "eval", "max_samples": 8} | options
     (log,) = inspect_eval(make_task(study), model=scripted(answer, name), log_dir=str(folder), **options)
     return log

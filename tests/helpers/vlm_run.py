@@ -27,7 +27,7 @@ RUNS = {
 }
 PHANTOM = Path("phantom", "3dreasonknee")
 SIZE = 56
-# What Qwen2.5-VL's processors subtract and divide by.
+# Mean and deviation by which Qwen2.5-VL's processors normalise.
 MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 REFUSED = (["--size", "100"], ["--as", "video", "--frames", "7"])
 

@@ -57,7 +57,7 @@ class Recorder(nn.Module):
         return {"loss": (self.weight**2).sum()}
 
 
-# What a loader is asked for.
+# Settings of a loader.
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -51,7 +51,7 @@ def test_load_state_dict_after_kill(repository: Path, tmp_path: Path) -> None:
     for life in LIVES:
         logged = live(repository, broken, *life)
         examples = [line for line in logged if line != "saved"]
-        # What followed the last save came again, and the same.
+        # The batches after the last save were repeated, and equal.
         assert examples == whole[len(kept) : len(kept) + len(examples)]
         last = max((at for at, line in enumerate(logged) if line == "saved"), default=-1)
         safe = examples if life[2] == 0 else [line for line in logged[: last + 1] if line != "saved"]

@@ -137,7 +137,7 @@ def test_questions_match_their_prompts(wording: str) -> None:
     for question in QUESTIONS.values():
         prompt = prompts[str(question.id)]
         if question.id in DAMAGED:
-            # What survives: a bounding box's tail, then the subject without the brace that opened before it.
+            # The rest: a bounding box's tail, then the subject without the brace that opened before it.
             prompt = "{" + prompt[prompt.index(f'"{question.subject_key}"') :]
         ranges = {slot.prompt_key: [slot.low, slot.high] for slot in question.slots}
         expected: Any = {question.subject_key: ranges[None] if question.bare else ranges}

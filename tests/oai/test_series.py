@@ -266,7 +266,7 @@ def test_read_series_changed_bytes(seed: int) -> None:
         content[chance.randrange(132, len(content))] = chance.randrange(256)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error")  # values out of range are no news in a hostile file
+            warnings.simplefilter("error")  # values out of range are expected in a hostile file
             found = read_slices("001", bytes(content))
     except Refusal as error:
         assert "001" in str(error)  # noqa: PT017

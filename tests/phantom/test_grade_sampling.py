@@ -101,7 +101,7 @@ def wrong(cases, kinds) -> list[str]:
     ]
 
 
-# What is measured
+# Measured values
 
 
 def test_cases_cover_every_grade():

@@ -213,7 +213,7 @@ def synthetic_label(root: Path) -> None:
     list_again(root)
 
 
-# What is planted, the one check that it fails, and words of the finding.
+# The planted fault, the one check that it fails, and words of the finding.
 DEFECTS: list[tuple[Callable[[Path], None], set[str], str]] = [
     (first_rows, {"first-rows", "card-counts"}, "cuts the cells of rows"),
     (scan_size, {"scan-size", "card-counts", "first-rows"}, "without a page index"),

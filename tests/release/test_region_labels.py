@@ -131,7 +131,7 @@ def test_infer_labels_without_map(
     assert "labels of 62 of 62 questions that question_subregion_mapping.json does not state were established" in str(
         report
     )
-    # Where one label lies within another's extent, fewer labels than were drawn around can explain the box.
+    # Where one label is within another's extent, fewer labels than were drawn around can explain the box.
     assert all(set(found) <= set(MAPPING[q]) for q, found in release.labels.questions.items() if len(MAPPING[q]) > 1)
     assert all(found == MAPPING[q] for q, found in release.labels.questions.items() if len(MAPPING[q]) == 1)
 

@@ -30,7 +30,7 @@ JSON = st.recursive(
 @given(items=st.lists(JSON, max_size=5), ascii_only=st.booleans(), indent=st.sampled_from([None, 4]))
 def test_items_write_back_as_they_were(tmp_path_factory: Any, items: list[Any], ascii_only: bool, indent: int) -> None:
     path = tmp_path_factory.mktemp("stream") / "a.json"
-    # Lone surrogates are no characters, and no JSON text that UTF-8 can hold.
+    # Lone surrogates are not characters, and UTF-8 cannot hold them.
     path.write_bytes(json.dumps(items, ensure_ascii=ascii_only, indent=indent).encode("utf-8", "replace"))
     wanted = json.loads(path.read_bytes())
     assert json.dumps(list(stream_records(path))) == json.dumps(wanted)

@@ -105,7 +105,7 @@ def test_only_requested_chunks_are_fetched(shards: Any) -> None:
     ranges = dict(zip(itertools.product(range(metadata.num_row_groups), names), chunk_ranges(metadata), strict=True))
     chosen = sum(stop - start for (_, name), (start, stop) in ranges.items() if name in ("id", "patient"))
     footer = metadata.serialized_size + 8
-    # Arrow also fetches what lies between two chunks, up to 8 kB.
+    # Arrow also fetches the bytes between two chunks, up to 8 kB.
     assert served.bytes_sent - before <= chosen + footer + 8 + 8192 * metadata.num_row_groups
 
 

@@ -28,7 +28,7 @@ class TestFlip:
     @pytest.mark.parametrize("seed", [0, 1, 5, 7])
     @pytest.mark.parametrize("side", ["left", "right"])
     def test_medial_changes_its_side_of_the_world(self, seed: int, side: str) -> None:
-        # The medial meniscus lies towards the other knee: +x of the lateral one in a left knee, -x in a right one.
+        # The medial meniscus is towards the other knee: +x of the lateral one in a left knee, -x in a right one.
         case = plain_case(side, seed)
         flipped = RandomFlip(p=1.0)(case.example())
         assert flipped["side"] == {"left": "right", "right": "left"}[side]

@@ -77,7 +77,7 @@ class TestRegions:
         np.testing.assert_array_equal(read(inner), NUMBERS[4:9, 5:10, 6:11])
         assert inner["box"] == [1, 1, 1, 4, 4, 4]
         assert inner["box_volume"] == [5, 6, 7, 8, 9, 10]
-        # What was narrowed away is still there for a wider grid.
+        # Voxels outside the crop are still there for a wider grid.
         assert CropToBox(size=(3, 9, 9))(inner)["region"] == [5, 3, 4, 8, 12, 13]
 
     def test_crop_follows_a_replaced_box(self) -> None:

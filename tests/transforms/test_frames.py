@@ -277,7 +277,7 @@ def test_frame_box_of_box_set_after_resampling() -> None:
 
 
 def test_a_recipe_can_be_written_down() -> None:
-    # What a result's identity keeps of how frames were made.
+    # Settings of frames in a result's metadata.
     assert json.dumps(repr(FRAME_RECIPES["official_o1"]))
     assert eval(repr(FRAME_RECIPES["clean_o1"])) == FRAME_RECIPES["clean_o1"]
 

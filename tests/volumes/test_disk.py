@@ -334,7 +334,7 @@ class TestStrangers:
     @pytest.mark.parametrize("kind", ["UDF", "Expr", "b2o", "vlmeta"])
     def test_entry_metadata_that_hold_code(self, tmp_path: Path, kind: str) -> None:
         blosc2, mark = disk.find_blosc2(), tmp_path / "ran"
-        # blosc2 up to 4.14.0 runs this when it opens the array, with few builtins, which is no hindrance.
+        # blosc2 up to 4.14.0 runs this when it opens the array, with few builtins, which does not hinder it.
         reach = (
             "[c for c in ().__class__.__base__.__subclasses__() if c.__name__ == '_wrap_close'][0].__init__.__globals__"
         )

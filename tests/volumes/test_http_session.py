@@ -182,7 +182,7 @@ def limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REASONKNEE_MAX_FILE_BYTES", "20000000")
 
 
-# What the kernel takes in although the client has hung up or reads no more.
+# Bytes that the kernel accepts although the client has hung up or reads no more.
 BUFFERS = 30_000_000
 
 

@@ -1,4 +1,4 @@
-"""Reads the golden files; README.md beside it shows their form."""
+"""Reads the golden files; README.md in this folder shows their form."""
 
 from __future__ import annotations
 
