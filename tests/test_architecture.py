@@ -82,7 +82,7 @@ def test_imports_point_up_the_list(path: Path) -> None:
     assert not lower, f"{path.relative_to(ROOT)} imports {sorted(lower)}, which are below it in the list"
 
 
-def test_the_check_sees_an_import_inside_a_function() -> None:
+def test_import_check_sees_function_bodies() -> None:
     source = "def f():\n    from reasonknee_datasets.cli import main\n    return main\n"
     assert imports(source) == {"cli"}
 
@@ -102,7 +102,7 @@ def test_only_the_command_line_prints() -> None:
         assert not any(isinstance(call.func, ast.Name) and call.func.id == "print" for call in calls), path
 
 
-def test_one_module_registers_fork_hooks_and_imports_fcntl() -> None:
+def test_fork_hooks_and_fcntl_in_one_module() -> None:
     direct = [path.name for path in MODULES if re.search(r"^import fcntl|os\.register_at_fork", path.read_text(), re.M)]
     assert direct == ["system.py"]
 
@@ -112,7 +112,7 @@ def test_no_private_collection_of_helpers() -> None:
 
 
 @pytest.mark.slow
-def test_core_code_never_imports_torch_at_module_level() -> None:
+def test_core_imports_without_torch() -> None:
     for path in MODULES:
         if floor_of(path) >= FLOOR["transforms"]:
             continue
@@ -138,7 +138,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         _ = reasonknee_datasets.load_datasets
 
 
-def test_a_name_that_needs_torch_names_the_extra() -> None:
+def test_torch_names_name_their_extra() -> None:
     code = (
         "import sys; sys.modules['torch'] = None\n"
         "import reasonknee_datasets\n"
@@ -286,6 +286,18 @@ def test_texts_finds_an_idiom(line: str) -> None:
     assert [text for text in texts(f"{line}\n") if _IDIOMS.search(text)]
     assert [text for text in comments(f"# {line}\n") if _IDIOMS.search(text)] or line.startswith('"""')
     assert not [text for text in texts("'there is no table, and it is no longer read'\n") if _IDIOMS.search(text)]
+
+
+def test_names_of_tests_are_short() -> None:
+    """At most seven words: a name is found by the function under test, and is not a sentence."""
+    names = [
+        node.name
+        for path in (ROOT.parent / "tests").rglob("test_*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+    ]
+    assert len(names) > 2_000
+    assert not [name for name in names if name.count("_") > 7]
 
 
 def test_no_module_name_occurs_twice() -> None:

@@ -45,7 +45,7 @@ def test_trainer_saves_what_the_page_resumes(names: dict[str, Any]) -> None:
     assert (names["folder"] / "trainer_run" / "checkpoint-6").is_dir()
 
 
-def test_functions_are_called_row_by_row_in_a_stock_loader(names: dict[str, Any]) -> None:
+def test_compose_calls_functions_row_by_row(names: dict[str, Any]) -> None:
     from reasonknee_datasets import QuintupleCollator
 
     rows = names["rows"].with_transform(names["augment"])

@@ -79,9 +79,7 @@ def as_before() -> Any:
     ],
     ids=["ours", "ours uncached", "ours threaded", "nibabel", "igzip", "datasets", "monai", "torchio", "sitk"],
 )
-def test_every_reader_gives_the_voxels_that_were_drawn(
-    package: str, make: Callable[[list[Knee]], Reader], knees: list[Knee]
-) -> None:
+def test_readers_give_the_drawn_voxels(package: str, make: Callable[[list[Knee]], Reader], knees: list[Knee]) -> None:
     pytest.importorskip(package, reason=f"{package} is not installed")
     verify([make(knees)], knees)
 
@@ -96,7 +94,7 @@ def test_blosc2_gives_the_voxels_that_were_drawn(codec: Any, level: int, knees: 
     assert reader.open(knees[0].seekable).blocks == (16, 32, 16)
 
 
-def test_a_reader_of_other_voxels_is_found_out(knees: list[Knee]) -> None:
+def test_reader_of_other_voxels_is_found(knees: list[Knee]) -> None:
     class Shifted(Nibabel):
         def box(self, path: Path, box: Slices) -> Any:
             i, j, k = box
@@ -198,7 +196,7 @@ def test_a_race_changes_who_begins() -> None:
     assert "".join(done) == "abcbcacab"
 
 
-def test_a_share_of_the_work_counts_as_the_whole(knees: list[Knee]) -> None:
+def test_share_of_work_is_scaled(knees: list[Knee]) -> None:
     asked: list[Slices] = []
 
     class Asked(Nibabel):
@@ -255,7 +253,7 @@ def test_the_tables_of_voxels_come_out(tmp_path: Path) -> None:
     assert "| deflate alone |" in str(report)
 
 
-def test_the_table_of_the_streaming_start_comes_out(tmp_path: Path) -> None:
+def test_streaming_start_table(tmp_path: Path) -> None:
     table = streaming_start.measure(tmp_path, rounds=1, size="tiny")
     assert [row[2] for row in table.rows][1] == "1.00"
 

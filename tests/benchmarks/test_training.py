@@ -48,7 +48,7 @@ def as_before() -> Iterator[None]:
     use_indexed_gzip(False)
 
 
-def test_rows_differ_and_their_crops_have_one_size(knees: Knees) -> None:
+def test_training_rows_and_crop_sizes(knees: Knees) -> None:
     assert len(knees.paths) == 3
     assert len({question.id for question in knees.questions}) == len(knees.dataset) == 3 * 62
     assert {truth(question).shape for question in knees.questions} == {CROP}
@@ -74,7 +74,7 @@ def test_this_package_gives_the_voxels_and_tokens(knees: Knees, workers: int) ->
     ],
     ids=["datasets", "monai", "persistent", "torchio", "get_fdata", "png"],
 )
-def test_every_peer_gives_the_same_crops_and_tokens(
+def test_peers_give_equal_crops_and_tokens(
     package: str, make: Callable[[Knees, Path], Crops], knees: Knees, tmp_path: Path
 ) -> None:
     pytest.importorskip(package, reason=f"{package} is not installed")
@@ -85,7 +85,7 @@ def test_every_peer_gives_the_same_crops_and_tokens(
         feed.close()
 
 
-def test_a_feed_that_gives_something_else_is_found_out(knees: Knees) -> None:
+def test_feed_with_other_values_is_found(knees: Knees) -> None:
     right = feeds.GetFdata()
 
     def shifted(question: Any) -> torch.Tensor:
@@ -109,7 +109,7 @@ def test_a_feed_that_gives_something_else_is_found_out(knees: Knees) -> None:
         verify(Short("short", right, knees, 0), knees, ROWS)
 
 
-def test_pngs_are_written_once_and_hold_the_window(knees: Knees, tmp_path: Path) -> None:
+def test_pngs_are_written_once(knees: Knees, tmp_path: Path) -> None:
     pytest.importorskip("PIL", reason="PIL is not installed")
     pngs, question = feeds.Pngs(tmp_path), knees.questions[0]
     assert (pngs(question).numpy() == windowed(truth(question))).all()
@@ -135,7 +135,7 @@ def test_bound_inflates_and_copies_all_crops(knees: Knees) -> None:
     assert bound.seconds(2) > 0
 
 
-def test_each_epoch_of_ours_decodes_every_volume_once(knees: Knees) -> None:
+def test_epoch_decodes_every_volume_once(knees: Knees) -> None:
     rates = throughput.measure_ours(knees, 2, rounds=2, bound=Bound(knees))
     assert rates.decodes == 1.0
     assert len(rates.ours) == len(rates.bound) == len(rates.shares) == 2
@@ -150,7 +150,7 @@ def test_tokens_are_raced_over_all_rows(knees: Knees) -> None:
     assert all(0 < found.wall < 1 for found in times.values())
 
 
-def test_a_resumed_start_gives_a_batch_from_there(knees: Knees) -> None:
+def test_resumed_start_gives_the_next_batch(knees: Knees) -> None:
     first = resuming.measure(knees, workers=0, rounds=1)
     assert first.fresh > 0
     assert first.resumed > 0
@@ -166,7 +166,7 @@ def test_stage_clock_takes_off_the_stages_within(monkeypatch: pytest.MonkeyPatch
     assert clock.spent == {"inner": 20 + 5, "outer": 100 - 25}
 
 
-def test_row_profile_times_every_stage_and_restores_the_functions(knees: Knees) -> None:
+def test_row_profile_times_every_stage(knees: Knees) -> None:
     rows = Work._rows
     (spent,) = row_profile.profile(knees, rounds=1)
     stages = {stage for *_, stage in row_profile._STAGES} | {row_profile.CHECKSUM, row_profile.REST}

@@ -85,12 +85,12 @@ def page() -> Any:
 
 
 @pytest.mark.slow
-def test_executed_afresh_it_says_what_the_page_says(page: Any, tmp_path: Path) -> None:
+def test_notebook_outputs_are_current(page: Any, tmp_path: Path) -> None:
     fresh = execute(tmp_path)  # raises what a cell raises
     assert [said(cell) for cell in code_cells(fresh)] == [said(cell) for cell in code_cells(page)]
 
 
-def test_the_page_is_executed_in_order_and_shows_pictures(page: Any) -> None:
+def test_notebook_cells_are_in_order(page: Any) -> None:
     nbformat.validate(page)
     cells = code_cells(page)
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))

@@ -243,7 +243,7 @@ class TestCompose:
             composed.output_features(Features({}))
 
     @pytest.mark.parametrize("own_step", [0, 1, 2])
-    def test_a_function_of_your_own_is_called_with_one_example_of_a_batch(self, own_step: int) -> None:
+    def test_compose_calls_functions_by_example(self, own_step: int) -> None:
         def add_tall(example: dict[str, Any]) -> dict[str, Any]:
             assert isinstance(example["id"], str)
             return {**example, "tall": example["volume"].shape[2]}
@@ -257,7 +257,7 @@ class TestCompose:
             alone = Compose(steps)(row)
             assert compared({name: column[index] for name, column in made.items()}) == compared(alone)
 
-    def test_a_function_that_returns_none_for_an_example_of_a_batch_is_refused(self) -> None:
+    def test_compose_refuses_none_within_a_batch(self) -> None:
         rows = examples()[:2]
         batch = {name: [row[name] for row in rows] for name in rows[0]}
         with pytest.raises(TransformError, match=r"Step 1 of Compose \(<lambda>\) returned None"):
