@@ -494,6 +494,12 @@ def test_joining(root: str, joined: str) -> None:
     assert join(to_place(root, "data_dir"), "manifest.json") == joined
 
 
+@pytest.mark.parametrize("place", ["hf://datasets/knees", "hf://datasets/knees@main", "hf://datasets/knees/"])
+def test_to_place_of_hub_needs_owner(place: str) -> None:
+    with pytest.raises(RepositoryError, match="data_dir names no owner in hf://datasets/knees"):
+        to_place(place, "data_dir")
+
+
 def test_splits_keep_their_rounding() -> None:
     (part,) = parse_split("val[:33%](pct1_dropremainder)", ("validation",))
     assert part.text == "validation[:33%](pct1_dropremainder)"

@@ -283,7 +283,8 @@ def to_place(given: str | os.PathLike[str], setting: str) -> str:
     Raises
     ------
     RepositoryError
-        If a URL carries a user name, a password or a query. It would end up in Arrow files and fingerprints.
+        If a URL carries a user name, a password or a query, which would end up in Arrow files and fingerprints, or one
+        of the Hub has no owner.
 
     Examples
     --------
@@ -301,6 +302,8 @@ def to_place(given: str | os.PathLike[str], setting: str) -> str:
         text = unquote(urlsplit(text).path)
     if (page := _HUB_PAGE.fullmatch(text)) is not None:
         text = f"hf://datasets/{page['name']}" + (f"@{page['revision']}" if page["revision"] else "")
+    if text.startswith("hf://datasets/") and not re.match(r"hf://datasets/[^/@]+/[^/@]", text):
+        raise RepositoryError(f"{setting} names no owner in {redact(text)}. Write hf://datasets/owner/name.")
     if not is_url(text):
         return str(Path(os.path.abspath(Path(text).expanduser())))  # noqa: PTH100 (absolute() keeps "..")
     for hop in text.split("::"):

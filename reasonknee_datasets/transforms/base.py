@@ -266,7 +266,12 @@ def _batch_length(example: Any) -> int | None:
 
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    return {name: [row[name] for row in rows] for name in dict.fromkeys(name for row in rows for name in row)}
+    columns: dict[str, list[Any]] = {}
+    for name in dict.fromkeys(name for row in rows for name in row):
+        if not all(name in row for row in rows):
+            raise TransformError(f"Only some examples of a batch have the key {name!r}. Return the same keys for each.")
+        columns[name] = [row[name] for row in rows]
+    return columns
 
 
 def _updated(example: Any, changes: Mapping[str, Any]) -> Any:

@@ -263,6 +263,12 @@ class TestCompose:
         with pytest.raises(TransformError, match=r"Step 1 of Compose \(<lambda>\) returned None"):
             Compose([ToCanonical(), lambda example: None])(batch)
 
+    def test_compose_refuses_keys_of_some_examples(self) -> None:
+        rows = examples()[:2]
+        batch = {name: [row[name] for row in rows] for name in rows[0]}
+        with pytest.raises(TransformError, match="Only some examples of a batch have the key 'first'"):
+            Compose([lambda row: {**row, "first": 1} if row["id"] == rows[0]["id"] else row])(batch)
+
     def test_a_step_that_is_none_is_refused(self) -> None:
         with pytest.raises(
             TransformError, match=r"Step 0 of Compose must be a transform or a function, not 'CropToBox'"
