@@ -22,6 +22,7 @@ from reasonknee_datasets.safe_paths import is_url, join
 from reasonknee_datasets.schema import CONFIGS, SPLITS
 from reasonknee_datasets.volumes.credentials import redact
 from reasonknee_datasets.volumes.filesystems import read_file
+from reasonknee_datasets.volumes.limits import file_limit
 from reasonknee_datasets.volumes.reference import Geometry
 
 MANIFEST = "manifest.json"
@@ -31,16 +32,17 @@ FORMAT = 2
 """2: flat grade columns, masks and their labels. Format 1 was never published."""
 FOLDERS: Mapping[str, str] = {"quintuples": "data", "volumes": "index", "balanced": "balanced", "preview": "preview"}
 """Where a prepared repository keeps each config's Parquet."""
-
-
-MOST_BYTES = 100_000_000
-"""Of a manifest: twenty times those of the official release, with 7,970 volumes."""
 _COPY_AGAIN = f"Copy the repository again, or prepare it again: {PREPARE_COMMAND}."
 _CHECKSUM = re.compile(rb',\n"checksum": "([0-9a-f]{64})"\n}\n')
 FOOTER_END = 8
 """Bytes at the end of a Parquet file: the length of its footer (four, little endian) and the magic PAR1."""
 
 Affine = tuple[tuple[float, float, float, float], ...]
+
+
+def manifest_limit() -> int:
+    """Return the most bytes that a manifest may have: a twentieth of the limit of files, which is 100 MB by default."""
+    return file_limit() // 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +187,7 @@ class Manifest:
         root = os.fspath(location)
         url, options = join(root, MANIFEST), dict(storage_options or {})
         try:
-            data = read_file(url, options, MOST_BYTES)
+            data = read_file(url, options, manifest_limit())
         except Exception as error:  # noqa: BLE001 (one that is not of a store is raised as it is)
             found = read_error(error, url, "manifest", options)
             if not isinstance(found, RepositoryNotFoundError):

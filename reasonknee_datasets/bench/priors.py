@@ -23,7 +23,7 @@ from reasonknee_datasets.json_fields import (
     parse_json,
     whole,
 )
-from reasonknee_datasets.manifest import MOST_BYTES
+from reasonknee_datasets.manifest import manifest_limit
 from reasonknee_datasets.moaks import QUESTIONS, SLOTS, Question, Slot
 from reasonknee_datasets.prepare.prior_counts import FORMAT, PRIORS
 from reasonknee_datasets.read_errors import reading
@@ -109,7 +109,7 @@ def read_priors(data: Repository) -> TrainPriors:
     url = data.url(PRIORS)
     try:
         with reading(url, "priors"):
-            text = read_file(url, find_credentials(url), MOST_BYTES)
+            text = read_file(url, find_credentials(url), manifest_limit())
     except RepositoryNotFoundError as error:
         raise BenchError(
             f"{data.root} has no {PRIORS} next to its manifest. Scores need it for the baselines. {_AGAIN}."

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from reasonknee_datasets import card
 from reasonknee_datasets.check.file_hashes import open_place
 from reasonknee_datasets.errors import RepositoryError, RepositoryNotFoundError
-from reasonknee_datasets.manifest import MANIFEST, MOST_BYTES, Manifest, Shard
+from reasonknee_datasets.manifest import MANIFEST, Manifest, Shard, manifest_limit
 from reasonknee_datasets.read_errors import reading
 from reasonknee_datasets.safe_paths import is_url, join
 from reasonknee_datasets.sources import find_place, find_volumes, keep_credentials, open_repository
@@ -141,7 +141,7 @@ class Inspected:
         url = join(self.root, name)
         try:
             with reading(url, "file"):
-                return read_file(url, find_credentials(url), MOST_BYTES).decode("utf-8", errors="replace")
+                return read_file(url, find_credentials(url), manifest_limit()).decode("utf-8", errors="replace")
         except RepositoryNotFoundError:
             return ""
 

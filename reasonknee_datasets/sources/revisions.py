@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from reasonknee_datasets.errors import RepositoryError, RepositoryNotFoundError
-from reasonknee_datasets.manifest import MANIFEST, MOST_BYTES, Manifest
+from reasonknee_datasets.manifest import MANIFEST, Manifest, manifest_limit
 from reasonknee_datasets.safe_paths import join
 from reasonknee_datasets.volumes import find_credentials
 from reasonknee_datasets.volumes.filesystems import read_file, store_errors
@@ -109,7 +109,7 @@ def check_mixture(manifest: Manifest, root: str, volumes: str) -> None:
         return
     absent: tuple[type[Exception], ...] = (RepositoryError, *store_errors())
     try:
-        data = read_file(join(volumes, MANIFEST), find_credentials(volumes), MOST_BYTES)
+        data = read_file(join(volumes, MANIFEST), find_credentials(volumes), manifest_limit())
         other = Manifest.from_bytes(data, where=volumes)
     except absent:  # volumes alone need no manifest
         return

@@ -333,7 +333,9 @@ class Compose(Transform):
 
     def __call__(self, example: Any) -> Any:
         """Transform an example, a lazy row or a batch, and leave it as it is."""
-        count = _batch_length(example)
+        count = _batch_length(
+            example if isinstance(example, dict) else example.copy()
+        )  # formats no column of a lazy row
         for place, step in enumerate(self.transforms):
             if count is None or isinstance(step, Transform):
                 example = self._step(place, example)

@@ -245,7 +245,7 @@ def test_echoes_at_one_position_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"not DICOM", b"\0" * 128 + b"DICM", b"\0" * 128 + b"DICM" + b"\xff" * 400])
 def test_files_that_are_no_images(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "001").write_bytes(content)
-    refuse(tmp_path, "no-image", "no DICOM image among 1 files")
+    refuse(tmp_path, "no-image", "has no DICOM image .files read: 1.")
 
 
 @pytest.mark.parametrize("length", range(0, 1350, 37))

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-import reasonknee_datasets.manifest
 from reasonknee_datasets import load_dataset
 from reasonknee_datasets.errors import ReasonKneeError
 from reasonknee_datasets.sources import shard_reader
@@ -71,7 +70,7 @@ def test_a_longer_object_is_not_read_whole(
     if kind == "large shard":
         monkeypatch.setattr(shard_reader, "_WHOLE", 0)
     if kind == "manifest":
-        monkeypatch.setattr(reasonknee_datasets.manifest, "MOST_BYTES", 100_000)
+        monkeypatch.setenv("REASONKNEE_MAX_FILE_BYTES", "2000000")
     path = root / name.get(kind, SHARD)
     longer = path.read_bytes() + bytes(8_000_000)
     names = [name.get(kind, SHARD)]
