@@ -60,7 +60,7 @@ def test_command_escapes_control_characters_of_errors(tmp_path: Path, capsys: py
     with serve(lambda handler: handler.start(500, Content_Length="0", X="\x1b[2J")) as here:
         for where in (str(root), f"{here.url}/\x1b[31m", f"\x1b[31m{tmp_path}\u202e"):
             assert main(["info", where]) == 1
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit, match=r"^2$"):
         main(["inf\x1bo"])
     err = capsys.readouterr().err
     assert "\\x1b" in err

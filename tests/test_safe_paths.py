@@ -237,7 +237,7 @@ def test_open_regular_refuses_what_is_no_file(tmp_path: Path) -> None:
         open_regular("/dev/zero")
     with pytest.raises(IsADirectoryError, match=r"Is a directory"):
         open_regular(tmp_path)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match="absent"):
         open_regular(tmp_path / "absent")
 
 
@@ -260,9 +260,9 @@ def test_open_private(tmp_path: Path) -> None:
     (tmp_path / "file").chmod(0o604)
     with pytest.raises(PermissionError, match=r"Not private: a file of user \d+ with mode 0604"):
         open_private(tmp_path / "file")
-    with pytest.raises(FileExistsError):
+    with pytest.raises(FileExistsError, match="file"):
         create_private(tmp_path / "file")
-    with pytest.raises(FileExistsError):
+    with pytest.raises(FileExistsError, match="link"):
         create_private(tmp_path / "link")
 
 

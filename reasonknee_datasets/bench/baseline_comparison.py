@@ -35,7 +35,7 @@ ABOUT: Mapping[str, str] = {
     "shuffled_image": "the same model, shown another patient's image",
     "box_only": "the nearest train boxes' most frequent answer: six numbers, no voxel",
 }
-"""Answers of each baseline."""
+"""Description of each baseline and control, for reports."""
 
 
 def score_baselines(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 
 from reasonknee_datasets.errors import ConvertError
@@ -65,3 +66,10 @@ class Refusal(ConvertError):  # noqa: N818 - a refusal is an outcome of the repo
 
     def __reduce__(self) -> tuple[type[Refusal], tuple[str, str]]:
         return Refusal, (self.kind, str(self))
+
+
+def check_folder(folder: Path, remedy: str) -> None:
+    """Check that a folder is there; otherwise raise a `ConvertError` with the remedy."""
+    if not folder.is_dir():
+        problem = "is a file, not a folder" if folder.exists() else "does not exist"
+        raise ConvertError(f"{folder} {problem}. {remedy}")

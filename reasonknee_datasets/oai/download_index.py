@@ -19,7 +19,7 @@ from urllib.parse import unquote
 
 from reasonknee_datasets.errors import ConvertError
 from reasonknee_datasets.oai.archives import SeriesPlace, is_tar, is_zip
-from reasonknee_datasets.oai.conversion_errors import Refusal
+from reasonknee_datasets.oai.conversion_errors import Refusal, check_folder
 from reasonknee_datasets.oai.series import peek_headers
 from reasonknee_datasets.oai.series_identity import is_dess, read_series_number, read_side, read_visit
 from reasonknee_datasets.safe_paths import open_regular
@@ -146,9 +146,7 @@ def index_download(root: str | os.PathLike[str]) -> DownloadIndex:
     does not exist.
     """
     folder = Path(root)
-    if not folder.is_dir():
-        kind = "is a file, not a folder" if folder.exists() else "does not exist"
-        raise ConvertError(f"{folder} {kind}. Name the folder of the OAI download with --oai.")
+    check_folder(folder, "Name the folder of the OAI download with --oai.")
     index = DownloadIndex(folder)
     for place in _candidates(folder, index):
         path = f"{place.path}/{place.inside}".rstrip("/").replace(os.sep, "/")

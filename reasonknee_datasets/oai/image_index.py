@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from reasonknee_datasets.errors import ConvertError, GeometryError, VolumeError, missing_extra
-from reasonknee_datasets.oai.conversion_errors import Refusal
+from reasonknee_datasets.oai.conversion_errors import Refusal, check_folder
 from reasonknee_datasets.oai.image_files import CLEARLY, ImageFile, load_image, match_content, read_labels
 from reasonknee_datasets.oai.image_grids import TargetGrid
 from reasonknee_datasets.oai.series_identity import Claim, read_side
@@ -61,9 +61,7 @@ def index_images(root: str | os.PathLike[str], grids: Mapping[Claim, TargetGrid 
     such folder, or a table cannot be read.
     """
     folder = Path(root)
-    if not folder.is_dir():
-        kind = "is a file, not a folder" if folder.exists() else "does not exist"
-        raise ConvertError(f"{folder} {kind}. Name the folder of converted volumes with --nifti.")
+    check_folder(folder, "Name the folder of converted volumes with --nifti.")
     index, leftover = ImageIndex(folder), list[Path]()
     rows, tables = _Rows(grids), _read_tables(folder)
     for path in _volumes(folder):

@@ -154,7 +154,7 @@ class Transform(metaclass=_TransformType):
         TransformError
             If an example lacks a key that the transform needs. A note names the transform and the example's id.
         """
-        scratch = example if isinstance(example, dict) else example.copy()
+        scratch = _scratch(example)
         count = _batch_length(scratch)
         if count is None:
             return _updated(example, self._noted(scratch))
@@ -259,6 +259,11 @@ def is_column(value: Any) -> bool:
     return isinstance(value, list | tuple) or getattr(value, "ndim", 0) == 1
 
 
+def _scratch(example: Any) -> Any:
+    """Return an example whose columns may be looked up: that formats them in a lazy row, so of one it is a copy."""
+    return example if isinstance(example, dict) else example.copy()
+
+
 def _batch_length(example: Any) -> int | None:
     """Count the examples of a batch; None for one example."""
     key = next((name for name in _SCALARS if name in example), None)
@@ -333,11 +338,9 @@ class Compose(Transform):
 
     def __call__(self, example: Any) -> Any:
         """Transform an example, a lazy row or a batch, and leave it as it is."""
-        count = _batch_length(
-            example if isinstance(example, dict) else example.copy()
-        )  # formats no column of a lazy row
         for place, step in enumerate(self.transforms):
-            if count is None or isinstance(step, Transform):
+            count = None if isinstance(step, Transform) else _batch_length(_scratch(example))
+            if count is None:
                 example = self._step(place, example)
             else:
                 example = _columns([self._step(place, {**BatchRow(example, index)}) for index in range(count)])

@@ -189,7 +189,7 @@ def test_evaluate_log_names_the_missing_extra(annotated: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize("command", ["evaluate", "bench plan", "bench compare", "bench errors"])
 def test_help_lists_the_questions_of_every_category(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit, match=r"^0$"):
         run(*command.split(), "--help")
     text = re.sub(r"\s+", " ", re.sub(r"-\n\s+", "-", capsys.readouterr().out))
     for category in {question.category for question in QUESTIONS.values() if question.in_records}:
@@ -201,7 +201,7 @@ def test_help_lists_the_questions_of_every_category(command: str, capsys: pytest
 
 
 def test_bench_plan_help_lists_every_condition(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit, match=r"^0$"):
         run("bench", "plan", "--help")
     shown = capsys.readouterr().out
     assert all(re.search(rf"\b{name}\b", shown) for name in CONDITIONS)

@@ -309,7 +309,7 @@ def test_pack_packs_as_the_function_does() -> None:
 
 def test_prepare_help_lists_what_may_be_allowed(capsys: pytest.CaptureFixture[str]) -> None:
     allowed = [kind.name for kind in KINDS.values() if kind.allowed]
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit, match=r"^0$"):
         main(["prepare", "--help"])
     assert ", ".join(allowed) in re.sub(r"(?<=[a-z]-) ", "", " ".join(capsys.readouterr().out.split()))
 
