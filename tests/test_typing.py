@@ -26,12 +26,16 @@ from reasonknee_datasets import (
     open_volume,
 )
 
+from reasonknee_datasets.bench import ReadOptions, compare, evaluate
+
 box = Box((0, 0, 0), (8, 8, 8))
 volume = open_volume("knee.nii.gz")
 voxels = volume.read_region(box)
 crop = CropToBox(margin_mm=5.0)
 rows = load_dataset(data_dir="3dreasonknee", split="train")
 loader = make_dataloader(rows, batch_size=8, transform=crop)
+scored = evaluate("answers.jsonl", "3dreasonknee", options=ReadOptions(split="test"))
+compared = compare(scored, scored, resamples=100)
 
 CropToBox(sise=3)  # mistake
 CropToBox(margin_mm="wide")  # mistake
@@ -44,6 +48,9 @@ volume.read_region((0, 0, 0))  # mistake
 make_dataloader(rows, batch_size=8, sufle=True)  # mistake
 ToFrames(frames=16)  # mistake
 QuintupleCollator(pad="left")  # mistake
+ReadOptions(splt="test")  # mistake
+evaluate("answers.jsonl", resample=100)  # mistake
+compared.diferences  # mistake
 """
 MISTAKES = {number for number, line in enumerate(SCRIPT.splitlines(), 1) if "# mistake" in line}
 

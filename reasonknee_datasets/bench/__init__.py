@@ -3,7 +3,22 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # for type checkers and the API reference
+    from reasonknee_datasets.bench.answers import parse_answer, parse_box
+    from reasonknee_datasets.bench.comparison import compare, decompose_errors
+    from reasonknee_datasets.bench.conditions import CONDITIONS, get_condition
+    from reasonknee_datasets.bench.evaluation import ReadOptions, evaluate
+    from reasonknee_datasets.bench.report import (
+        read_report,
+        write_comparison,
+        write_error_decomposition,
+        write_report,
+    )
+    from reasonknee_datasets.bench.run_metadata import RunMetadata
+    from reasonknee_datasets.bench.run_plan import make_plan
+    from reasonknee_datasets.bench.run_spec import make_study
 
 # Imported on first use: a reward or a parser in a user's training loop should not import what draws reports.
 _HOMES = {

@@ -13,7 +13,12 @@ from reasonknee_datasets.boxes.box import Box
 from reasonknee_datasets.boxes.conventions import CONVENTIONS, BoxConvention
 from reasonknee_datasets.errors import BoxError
 
-EXACT, NEAR, APART = 2, 1, 0
+EXACT = 2
+"""Agreement of two boxes: all six numbers are equal."""
+NEAR = 1
+"""Agreement of two boxes: all six numbers are within the tolerance."""
+APART = 0
+"""Agreement of two boxes: none of these."""
 _SIGMAS = 3.0
 
 
@@ -97,8 +102,8 @@ def agreement_scores(
     Returns
     -------
     (n,) int8 array
-        2 where all six are the same, 1 where all are within the tolerance, else 0 (also where the numbers cannot be a
-        box under this convention).
+        `EXACT` (2) where all six are the same, `NEAR` (1) where all are within the tolerance, else `APART` (0), also
+        where the numbers cannot be a box under this convention.
     """
     decoded, valid = convention.decode_rows(numbers, shapes)
     off = np.abs(decoded - np.asarray(rows)).max(axis=1)

@@ -7,7 +7,7 @@ the value and the legal values.
 from __future__ import annotations
 
 from reasonknee_datasets.moaks.answers import read_diagnosis, write_answer, write_diagnosis
-from reasonknee_datasets.moaks.meanings import (
+from reasonknee_datasets.moaks.grade_meanings import (
     BONE_MARROW_BANDS,
     CARTILAGE_BANDS,
     EXTRUSION_BANDS_MM,

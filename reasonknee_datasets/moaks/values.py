@@ -10,6 +10,7 @@ from typing import Literal
 from reasonknee_datasets.errors import GradeError
 
 Scale = Literal["ordinal", "nominal", "binary"]
+"""Kind of a slot's grades."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ ATTRIBUTES: tuple[str, ...] = (
     "repair",
     "signal",
 )
+"""Attributes of a finding that are graded."""
 
 CATEGORIES: tuple[str, ...] = (
     "bone_marrow_lesion",
@@ -42,6 +43,7 @@ CATEGORIES: tuple[str, ...] = (
     "tendon",
     "periarticular",
 )
+"""Categories of findings."""
 
 LAST_IN_RECORDS = 62  # questions 63 to 69 are in the prompt files only
 

@@ -28,7 +28,7 @@ from reasonknee_datasets.prepare.staging import DISK_ERRORS, WORK, hash_file
 from reasonknee_datasets.quality import ImageStatistics, measure_image
 from reasonknee_datasets.safe_paths import open_regular
 from reasonknee_datasets.volumes import Geometry, open_volume, pack
-from reasonknee_datasets.volumes.fingerprint import VolumeFingerprint, fingerprint, read_with_fingerprint
+from reasonknee_datasets.volumes.fingerprints import VolumeFingerprint, fingerprint, read_with_fingerprint
 
 VolumesMode = Literal["pack", "copy", "link", "none"]
 _EXAMPLES = 10

@@ -6,7 +6,7 @@ from reasonknee_datasets.volumes.byte_source import bytes_read
 from reasonknee_datasets.volumes.cache import CacheInfo, DecodeCache, cache_info, shared_cache, use_cache
 from reasonknee_datasets.volumes.credentials import find_credentials, redact, set_credentials
 from reasonknee_datasets.volumes.disk import DiskCache, DiskInfo
-from reasonknee_datasets.volumes.fingerprint import (
+from reasonknee_datasets.volumes.fingerprints import (
     VolumeFingerprint,
     fingerprint,
     hash_voxels,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import doctest
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -110,6 +113,50 @@ def anchors(page: Path) -> set[str]:
 def test_page_agrees_with_the_code(name: str) -> None:
     remedy = "python -m tests.docs.reference_pages writes the pages again"
     assert (PAGES / name).read_text(encoding="utf-8") == MADE[name](), remedy
+
+
+_DOCUMENTED = sorted(
+    {
+        name
+        for page in PAGES.glob("*.md")
+        for name, options in re.findall(r"^::: (\S+)\n((?: +.*\n?)*)", page.read_text(encoding="utf-8"), re.MULTILINE)
+        if "members:" not in options and (ROOT / name.replace(".", "/") / "__init__.py").is_file()
+    }
+)
+
+
+@pytest.mark.parametrize("package", _DOCUMENTED)
+def test_reference_shows_every_public_name(package: str) -> None:
+    """The generator reads code without running it: names need an import in it, no submodule, and a docstring."""
+    folder = ROOT / package.replace(".", "/")
+    homes = {
+        alias.name: node.module or package
+        for node in ast.walk(ast.parse((folder / "__init__.py").read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    for name in import_module(package).__all__:
+        assert name in homes, f"{name} is not imported"
+        assert not (folder / f"{name}.py").exists(), f"{name} is a module as well"
+        home = find_spec(homes[name])
+        assert home is not None
+        assert home.origin is not None
+        assert documents(Path(home.origin), name), f"{name} has no docstring in {homes[name]}"
+
+
+def documents(path: Path, name: str) -> bool:
+    """Check whether a module, or one that it imports a name from, defines the name with a docstring."""
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    for node, after in zip(body, [*body[1:], ast.Pass()], strict=True):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name and ast.get_docstring(node):
+            return True
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        if any(isinstance(each, ast.Name) and each.id == name for each in targets):
+            return isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+        if isinstance(node, ast.ImportFrom) and name in {alias.name for alias in node.names}:
+            home = find_spec(node.module or "")
+            return home is not None and home.origin is not None and documents(Path(home.origin), name)
+    return False
 
 
 def test_environment_page_names_every_variable() -> None:
